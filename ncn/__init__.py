@@ -1,0 +1,1 @@
+"""Neuromodulatory Control Networks: the library behind the pipeline in dvc.yaml."""

@@ -1,0 +1,28 @@
+"""What a user did wrong, said in one line."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+
+class InputError(ValueError):
+    """Input that cannot be used. The message is one line: what, where, and what is allowed."""
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run `main`; turn what a user can mend into one line on stderr and exit status 1.
+
+    An interrupt exits with 130, never 0: DVC would record 0 as success.
+    """
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\ninterrupted: nothing was recorded; the same command starts again", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or "the disk that holds this repository"
+        sys.exit(f"error: no space left on {where}: free some and run the same command again")
