@@ -24,7 +24,7 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
@@ -41,7 +41,7 @@ def replacing_directory(path: str | Path) -> Iterator[Path]:
     try:
         yield beside
         shutil.rmtree(path, ignore_errors=True)
-        os.replace(beside, path)
+        beside.replace(path)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
@@ -69,10 +69,14 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_tsv(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows that share one set of columns as tab-separated text with a header."""
+    """Write rows that share one set of columns as tab-separated text with a header.
+
+    Without rows there is nothing to name the columns after, and the file is empty.
+    """
     with replacing(path) as file:
-        file.write("\t".join(rows[0]) + "\n")
-        for row in rows:
+        for number, row in enumerate(rows):
+            if number == 0:
+                file.write("\t".join(row) + "\n")
             file.write("\t".join(str(row[column]) for column in rows[0]) + "\n")
 
 

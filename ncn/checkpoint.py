@@ -1,0 +1,65 @@
+"""Trained models on disk: model.safetensors and config.json, nothing that executes on load."""
+
+import json
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ncn.errors import InputError
+from ncn.files import read_json, replacing_directory, write_json
+from ncn.model import LanguageModel, ModelConfig
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+
+
+def save_model(model: LanguageModel, directory: str | Path) -> None:
+    """Write the model's weights and configuration; the directory appears whole or not at all."""
+    with replacing_directory(directory) as beside:
+        write_json(beside / CONFIG, json.loads(model.config.model_dump_json()))
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+        save_file(tensors, beside / WEIGHTS)
+
+
+def load_model(directory: str | Path) -> LanguageModel:
+    """The model that `save_model` wrote, on the CPU, in evaluation mode.
+
+    Raises:
+        InputError: a file is missing or damaged, or the weights are of another shape than
+            config.json says.
+    """
+    directory = Path(directory)
+    content = read_json(directory / CONFIG)
+    try:
+        config = ModelConfig.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        raise InputError(f"{directory / CONFIG}: {key}: {problem['msg']}") from None
+    with torch.device("meta"):  # load_state_dict(assign=True) brings the storage
+        model = LanguageModel(config)
+    path = directory / WEIGHTS
+    if not path.exists():
+        raise InputError(f"{path} does not exist: run `dvc repro train`, or `dvc pull`")
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged: {error}: run `dvc checkout`") from None
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if expected != found:
+        names = expected.keys() | found.keys()
+        name = min(name for name in names if expected.get(name) != found.get(name))
+        raise InputError(
+            f"{path}: {name} has shape {found.get(name, 'none')},"
+            f" but {CONFIG} says {expected.get(name, 'none')}"
+        )
+    model.load_state_dict(weights, assign=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    if model.control is not None and model.control.settings.frozen:
+        model.control.requires_grad_(False)
+    return model.eval()

@@ -1,0 +1,94 @@
+"""The control network: three scalars a token and layer, from the embeddings alone.
+
+    c_t = salience pooling of x                      (tonic stream, preprint eq. 1)
+    u_t = RMSNorm(c_t + x_t)                         (phasic integration, eq. 2, 13)
+    z_t = W_2 tanh(W_1 u_t + b_1) + b_2              (controller, eq. 3, 14)
+
+and z, one number a layer and signal (eq. 4), becomes
+
+    gain       g     = 2 sigmoid(z)                  in [0, 2], neutral at z = 0
+    precision  beta  = min(softplus(z) + 0.01, max)  in (0, 4], neutral near z = 0.525
+    ffn_gate   gamma = sigmoid(z)                    in [0, 1], neutral as z -> infinity
+
+The norm is in the published code and parameter count, not in its equations.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ncn.config import ControlNetwork as ControlSettings
+from ncn.config import Salience
+from ncn.salience import SaliencePooling
+
+NORM_EPS = 1e-5
+
+# Biases of W_2 that start the model next to a plain transformer (preprint 4.1.4):
+# g = 1, beta = 0.9997, gamma = 0.953. `init: zero` leaves beta = 0.703, gamma = 0.5.
+IDENTITY_BIAS = {"gain": 0.0, "precision": 0.525, "ffn_gate": 3.0}
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": F.relu,
+    "gelu": F.gelu,
+}
+
+
+class ControlNetwork(nn.Module):
+    """x [B, T, D] -> the signals, by name, each [B, T, L]. Only those of `settings.signals`."""
+
+    def __init__(self, d_model: int, n_layers: int, settings: ControlSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.n_layers = n_layers
+        self.pooling = (
+            None if settings.salience == "none" else SaliencePooling(d_model, settings.heads)
+        )
+        self.norm = nn.RMSNorm(d_model, eps=NORM_EPS)
+        self.hidden = nn.Linear(d_model, settings.hidden)
+        self.output = nn.Linear(settings.hidden, n_layers * len(settings.signals))
+
+    def forward(self, x: Tensor, salience: Salience | None = None) -> dict[str, Tensor]:
+        """The signals for embeddings x [B, T, D].
+
+        Args:
+            x: token plus position embeddings.
+            salience: pool in another mode than the network was built for: `reactive` scores a
+                model as the published code generates with it.
+        """
+        mode = salience or self.settings.salience
+        context = x if self.pooling is None else x + self.pooling(x, mode)
+        hidden = ACTIVATIONS[self.settings.activation](self.hidden(self.norm(context)))
+        # Exponentials of a half-precision z would leave the signals three digits.
+        z = self.output(hidden).float().unflatten(-1, (self.n_layers, len(self.settings.signals)))
+        columns = z.unbind(-1)
+        return {
+            name: self._signal(name, column)
+            for name, column in zip(self.settings.signals, columns, strict=True)
+        }
+
+    def _signal(self, name: str, z: Tensor) -> Tensor:
+        if name == "gain":
+            return 2 * z.sigmoid() if self.settings.gain == "2sigmoid" else z.sigmoid() + 0.5
+        if name == "precision":
+            return (F.softplus(z) + 0.01).clamp(max=self.settings.precision_max)
+        return z.sigmoid()
+
+    @torch.no_grad()
+    def set_output_bias(self) -> None:
+        """Start at the signal values that `ncn.init` declares."""
+        bias = self.output.bias.view(self.n_layers, len(self.settings.signals))
+        for column, name in enumerate(self.settings.signals):
+            bias[:, column] = IDENTITY_BIAS[name] if self.settings.init == "identity" else 0.0
+
+
+def homeostatic_penalty(signals: Mapping[str, Tensor], settings: ControlSettings) -> Tensor:
+    """lambda * sum over signals of mean((signal - 1)^2), the mean over batch, time and layers.
+
+    `penalty: sum` sums over the layers instead (eq. 15; eq. 18 has the mean). A scalar.
+    """
+    deviations = torch.stack([(signal - 1).square().mean() for signal in signals.values()])
+    layers = next(iter(signals.values())).shape[-1] if settings.penalty == "sum" else 1
+    return settings.homeostatic_lambda * layers * deviations.sum()

@@ -1,0 +1,236 @@
+"""The language model: a pre-norm decoder-only transformer that a control network may modulate.
+
+Per layer l and token t, with the signals g, beta, gamma (preprint eq. 8-12):
+
+    x <- x + g * Attention(RMSNorm(x)),       where queries are scaled: Q' = beta Q
+    x <- x + g * gamma * FeedForward(RMSNorm(x))
+
+The baseline is this class without a control network: every signal is 1 and costs nothing.
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ncn.config import SIGNALS, Model, Params, Salience
+from ncn.config import ControlNetwork as ControlSettings
+from ncn.control import NORM_EPS, ControlNetwork, homeostatic_penalty
+
+
+class ModelConfig(Model):
+    """All that rebuilds a model: the shape, the vocabulary and the control network, if any."""
+
+    vocab_size: int
+    control: ControlSettings | None = None
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention without biases."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_heads = config.n_heads
+        self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
+        self.out = nn.Linear(config.d_model, config.d_model, bias=False)
+
+    def forward(self, x: Tensor, precision: Tensor | None) -> Tensor:
+        """x [B, T, D], precision [B, T] or None -> [B, T, D]."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).unbind(2)  # [B, T, H, K]
+        if precision is not None:
+            q = q * precision[..., None, None].to(q.dtype)
+        q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # [B, H, T, K]
+        heads = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out(heads.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """GELU(x W_1 + b_1) W_2 + b_2."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.d_model, config.d_ff)
+        self.down = nn.Linear(config.d_ff, config.d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, T, D] -> [B, T, D]."""
+        return self.down(F.gelu(self.up(x)))
+
+
+class Block(nn.Module):
+    """One layer: attention and feed-forward branches, each scaled a token at a time."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
+        self.attention = Attention(config)
+        self.feed_forward_norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
+        self.feed_forward = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        gain: Tensor | None = None,
+        precision: Tensor | None = None,
+        ffn_gate: Tensor | None = None,
+    ) -> Tensor:
+        """x [B, T, D], signals [B, T] (None is neutral) -> [B, T, D]."""
+        attended = self.dropout(self.attention(self.attention_norm(x), precision))
+        x = x + _scaled(attended, gain)
+        fed = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        both = ffn_gate if gain is None else gain if ffn_gate is None else gain * ffn_gate
+        return x + _scaled(fed, both)
+
+
+def _scaled(y: Tensor, signal: Tensor | None) -> Tensor:
+    """y [B, T, D] times one scalar a token [B, T]."""
+    return y if signal is None else y * signal[..., None].to(y.dtype)
+
+
+class LanguageModel(nn.Module):
+    """tokens [B, T] -> logits [B, T, V]. Build one with `build_model`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)  # also the output head
+        self.positions = nn.Embedding(config.context_length, config.d_model)
+        self.control = (
+            None
+            if config.control is None
+            else ControlNetwork(config.d_model, config.n_layers, config.control)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
+
+    def forward(self, tokens: Tensor, salience: Salience | None = None) -> Tensor:
+        """The logits [B, T, V] of the next token at each position of tokens [B, T].
+
+        Args:
+            tokens: token ids, int64, T at most context_length.
+            salience: see `ControlNetwork.forward`; ignored without a control network.
+        """
+        hidden, _ = self._hidden(tokens, salience)
+        return F.linear(hidden, self.embedding.weight)
+
+    @torch.no_grad()
+    def signals(self, tokens: Tensor, salience: Salience | None = None) -> dict[str, Tensor]:
+        """gain, precision and ffn_gate for tokens [B, T], each [B, T, L]; 1 where not modulated."""
+        neutral = torch.ones(*tokens.shape, self.config.n_layers, device=tokens.device)
+        mine = {} if self.control is None else self.control(self._embedded(tokens), salience)
+        return {name: mine.get(name, neutral) for name in SIGNALS}
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats a token, and the homeostatic penalty to add (eq. 18-19).
+
+        Args:
+            tokens: [B, T].
+            targets: [B, T], the token after each.
+        """
+        hidden, signals = self._hidden(tokens, None)
+        logits = F.linear(hidden, self.embedding.weight).float()
+        cross_entropy = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        if not signals or self.config.control is None:
+            return cross_entropy, cross_entropy.new_zeros(())
+        return cross_entropy, homeostatic_penalty(signals, self.config.control)
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        """Token plus position embeddings [B, T, D]."""
+        length = tokens.shape[1]
+        if length > self.config.context_length:
+            raise ValueError(
+                f"{length} tokens are more than context_length {self.config.context_length}"
+            )
+        return self.embedding(tokens) + self.positions.weight[:length]
+
+    def _hidden(
+        self, tokens: Tensor, salience: Salience | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The last hidden state [B, T, D] and the signals that shaped it, each [B, T, L]."""
+        x = self.dropout(self._embedded(tokens))
+        signals = {} if self.control is None else self.control(x, salience)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, **{name: signal[..., layer] for name, signal in signals.items()})
+        return self.norm(x), signals
+
+
+def build_model(
+    params: Params, arm: str, vocab_size: int, seed: int | None = None
+) -> LanguageModel:
+    """The initialised model of an arm.
+
+    Args:
+        params: the experiment.
+        arm: a name from params.arms.
+        vocab_size: of the tokenizer in use.
+        seed: of the initialisation; the experiment's own seed where not given.
+
+    Raises:
+        InputError: the arm is not in params.
+    """
+    model = LanguageModel(model_config(params, arm, vocab_size))
+    initialise(model, params.seed if seed is None else seed)
+    return model
+
+
+def model_config(params: Params, arm: str, vocab_size: int) -> ModelConfig:
+    """What `arm` builds: with a control network, or plain with its feed-forward widened."""
+    shape = params.model.model_dump() | {"vocab_size": vocab_size}
+    control = params.control_network(arm)
+    if control.controller == "network":
+        return ModelConfig(**shape, control=control)
+    plain = ModelConfig(**shape)
+    baseline = params.baseline_of(arm)
+    if baseline.match == "none":
+        return plain
+    reference = ModelConfig(**shape, control=params.ncn)
+    unit = _widened(plain, plain.d_ff + 1)
+    widening = (parameter_count(reference) - parameter_count(plain)) / (
+        parameter_count(unit) - parameter_count(plain)
+    )
+    multiple = baseline.multiple_of
+    return _widened(plain, round((plain.d_ff + widening) / multiple) * multiple)
+
+
+def _widened(config: ModelConfig, d_ff: int) -> ModelConfig:
+    return config.model_copy(update={"d_ff": d_ff})
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """The number of parameters, counted on a model without storage (tied weights once)."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in LanguageModel(config).parameters())
+
+
+@torch.no_grad()
+def initialise(model: LanguageModel, seed: int) -> None:
+    """Set every parameter. Runs last, so that nothing it sets is overwritten.
+
+    | parameter                       | distribution                                     |
+    |---------------------------------|--------------------------------------------------|
+    | embeddings, linear weights      | N(0, 0.02)                                       |
+    | salience query                  | N(0, 0.02)                                       |
+    | norm weights                    | 1                                                |
+    | biases                          | 0                                                |
+    | output bias of the controller   | `ncn.init`: identity 0, 0.525, 3 (for gain,      |
+    |                                 | precision, ffn_gate) on each layer; zero 0, 0, 0 |
+
+    Each parameter draws from its own stream, named by seed and parameter: what the arms share
+    starts equal, since adding a control network moves no other draw.
+    """
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.fill_(1.0)
+        elif name.endswith("bias"):
+            parameter.zero_()
+        else:
+            digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+            stream = torch.Generator().manual_seed(int.from_bytes(digest[:6]))
+            parameter.normal_(0.0, 0.02, generator=stream)
+    if model.control is not None:
+        model.control.set_output_bias()
+        if model.control.settings.frozen:
+            model.control.requires_grad_(False)

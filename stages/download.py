@@ -1,0 +1,27 @@
+"""The text, and the vocabulary's files where it is not trained here.
+
+In:  params.yaml alone (data, tokenizer, seed); the network for tinystories-v2, url and gpt2.
+Out: data/raw/text/, data/raw/tokenizer/ (gpt2, local), data/raw/manifest.json.
+"""
+
+from pathlib import Path
+
+from ncn.config import load_params
+from ncn.errors import run_command
+from ncn.files import read_json
+from ncn.sources import fetch
+
+RAW = Path("data/raw")
+
+
+def main() -> None:
+    """Fetch, check, put in place."""
+    params = load_params()
+    fetch(params.data, params.tokenizer, params.seed, RAW)
+    files = read_json(RAW / "manifest.json")["files"]
+    megabytes = sum(file["bytes"] for file in files) / 1e6
+    print(f"{len(files)} files, {megabytes:.1f} MB of {params.data.source} in {RAW}")
+
+
+if __name__ == "__main__":
+    run_command(main)

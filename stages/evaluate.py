@@ -1,0 +1,79 @@
+"""One trained model -> the loss of each validation sequence.
+
+In:  data/models/ARM-SEED, data/tokens.
+Out: metrics/evaluate/ARM-SEED.json, plots/evaluate/ARM-SEED.tsv (one line a sequence).
+"""
+
+import argparse
+import math
+
+from ncn.artifacts import (
+    TOKENS,
+    evaluation_metrics,
+    model_directory,
+    run_name,
+    sequence_losses,
+)
+from ncn.checkpoint import load_model
+from ncn.config import load_params
+from ncn.corpus import open_rows, read_meta
+from ncn.device import pick_device
+from ncn.errors import InputError, run_command
+from ncn.evaluation import choose_sequences, future_leak, score_sequences, yardsticks
+from ncn.files import write_json, write_tsv
+from ncn.timing import timed
+
+
+def main() -> None:
+    """Score the model as it was trained and, with a control network, as it would generate."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arm", required=True)
+    parser.add_argument("--seed", required=True, type=int)
+    arguments = parser.parse_args()
+    run = run_name(arguments.arm, arguments.seed)
+    params = load_params()
+    settings = params.eval
+    model = load_model(model_directory(run)).to(pick_device())
+    meta = read_meta(TOKENS)
+    for setting in ("vocab_size", "context_length"):
+        if (mine := getattr(model.config, setting)) != meta[setting]:
+            raise InputError(
+                f"{model_directory(run)}: {setting} {mine}, but {TOKENS} has {meta[setting]}:"
+                " run `dvc repro train`"
+            )
+    validation = open_rows(TOKENS, "val")
+    chosen = choose_sequences(len(validation), settings.sequences, params.seed)
+    rows = validation[chosen]
+    with timed(f"evaluate {run}"):
+        losses = {"loss": score_sequences(model, rows, settings.batch_size, description=run)}
+        if model.control is not None and model.control.pooling is not None:
+            losses["reactive_loss"] = score_sequences(
+                model, rows, settings.batch_size, "reactive", f"{run} reactive"
+            )
+        leak = future_leak(model, rows[: settings.leak_sequences], params.seed)
+        counts = yardsticks(open_rows(TOKENS, "train"), rows, meta["vocab_size"])
+    mean = float(losses["loss"].mean())
+    summary = {
+        "arm": arguments.arm,
+        "seed": arguments.seed,
+        "sequences": len(rows),
+        "val_loss": mean,
+        "val_ppl": math.exp(mean),
+        "val_bpb": mean / math.log(2) / meta["val"]["bytes_per_token"],
+        "future_leak": leak,
+        "yardsticks": counts._asdict(),
+    }
+    if "reactive_loss" in losses:
+        summary["val_ppl_reactive"] = math.exp(losses["reactive_loss"].mean())
+    write_json(evaluation_metrics(run), summary)
+    columns = {"sequence": chosen.tolist()} | {k: v.tolist() for k, v in losses.items()}
+    per_sequence = zip(*columns.values(), strict=True)
+    write_tsv(
+        sequence_losses(run),
+        [dict(zip(columns, row, strict=True)) for row in per_sequence],
+    )
+    print(f"{run}: {mean:.4f} nats a token, perplexity {math.exp(mean):.4f}, {len(rows)} sequences")
+
+
+if __name__ == "__main__":
+    run_command(main)
