@@ -1,0 +1,64 @@
+"""What several tests share."""
+
+from pathlib import Path
+
+import pytest
+
+from ncn.config import Params, load_params
+from ncn.model import LanguageModel, build_model
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+VOCABULARY = 97  # odd on purpose
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    """The committed experiment."""
+    return load_params(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def tiny(params: Params) -> Params:
+    """The committed experiment with a tiny model."""
+    shape = params.model.model_copy(
+        update={"d_model": 32, "n_layers": 3, "n_heads": 4, "d_ff": 48, "context_length": 40}
+    )
+    control = params.ncn.model_copy(update={"hidden": 8})
+    return params.model_copy(update={"model": shape, "ncn": control})
+
+
+@pytest.fixture(scope="session")
+def published(params: Params) -> Params:
+    """The committed experiment with the published model."""
+    shape = params.model.model_copy(
+        update={
+            "d_model": 256,
+            "n_layers": 6,
+            "n_heads": 8,
+            "d_ff": 1024,
+            "context_length": 512,
+            "dropout": 0.1,
+        }
+    )
+    return params.model_copy(
+        update={"model": shape, "ncn": params.ncn.model_copy(update={"hidden": 64})}
+    )
+
+
+def with_arm(params: Params, **changes: object) -> Params:
+    """The experiment with one more arm, named `special`."""
+    return params.model_copy(update={"arms": params.arms | {"special": changes}})
+
+
+def special(params: Params, seed: int = 1, **changes: object) -> LanguageModel:
+    """The model of an arm with `changes`."""
+    return build_model(with_arm(params, **changes), "special", VOCABULARY, seed)
+
+
+def shared(name: str) -> Path:
+    """A file of the shared folder; the test is skipped where it is absent."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"skipped: shared/{name} is not here")
+    return path
