@@ -38,8 +38,12 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "legend.fontsize": 8,
+    "legend.title_fontsize": 8,
 }
 
+BINS_PER_DECADE = 20
+
+Floats = npt.NDArray[np.float64]
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -76,46 +80,64 @@ def draw_convergence(
     """
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     colours = arm_colours(arms)
-    with figure_saved(path, 11, 4.6) as figure:
+    with figure_saved(path, 11, 5.4) as figure:
         left, right = figure.subplots(1, 2)
         for arm in arms:
             mine = [row for row in rows if row["arm"] == arm]
             _draw_learning(left, mine, arm, colours[arm])
             _draw_end(right, mine, f"{arm}: {status[arm]}", colours[arm])
         left.set_xscale("log")
-        left.set(title="Learning", xlabel="target tokens seen", ylabel="loss (nats per token)")
-        left.legend(title="thin: as logged; bold: EWMA, mean of seeds", alignment="left")
-        right.axvspan(1 - slope_share, 1, color="#F3F3F3", zorder=0)
+        left.set(
+            title="Learning: loss against tokens",
+            xlabel="target tokens seen",
+            ylabel="loss (nats per token)",
+        )
+        _legend_below(left, "thin: as logged, each seed; bold: mean", columns=2)
+        right.axvspan(1 - slope_share, 1, color="#EFEFEF", zorder=0, linewidth=0)
         right.set_xlim(0.5, 1)
         right.set_ylim(*_range_of_ends(rows))
         right.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-        right.set(title="Convergence", xlabel="share of the training steps (slope: shaded part)")
-        right.legend(title="solid: short EWMA; dashed: long EWMA", alignment="left")
+        right.set(
+            title="Convergence: moving averages in the second half",
+            xlabel="share of the training steps",
+        )
+        note = "solid: short EWMA, dashed: long; slope of the shaded part, nats per 1,000 steps"
+        _legend_below(right, f"{note} [95 %]", columns=1)
 
 
 def _draw_learning(axes: Axes, rows: Rows, label: str, colour: str) -> None:
     for seed in dict.fromkeys(row["seed"] for row in rows):
         run = [row for row in rows if row["seed"] == seed]
         x, y = [row["tokens"] for row in run], [row["loss"] for row in run]
-        axes.plot(x, y, color=colour, alpha=0.3, linewidth=0.6)
-    axes.plot(*_mean_over_seeds(rows, "tokens", "short"), color=colour, linewidth=1.8, label=label)
+        axes.plot(x, y, color=colour, alpha=0.35, linewidth=0.6)
+    # Bins of equal width on the log axis: an EWMA would trail the steep start by far.
+    tokens = np.array([row["tokens"] for row in rows], np.float64)
+    bins = np.floor(np.log10(tokens) * BINS_PER_DECADE)
+    losses = np.array([row["loss"] for row in rows], np.float64)
+    mean = _group_mean(tokens, bins), _group_mean(losses, bins)
+    axes.plot(*mean, color=colour, linewidth=1.8, label=label)
 
 
 def _draw_end(axes: Axes, rows: Rows, label: str, colour: str) -> None:
-    steps, short = _mean_over_seeds(rows, "step", "short")
-    _, long = _mean_over_seeds(rows, "step", "long")
-    share = steps / steps[-1]
-    axes.plot(share, short, color=colour, linewidth=1.4, label=label)
-    axes.plot(share, long, color=colour, linewidth=1.4, linestyle=(0, (4, 2)))
+    steps = np.array([row["step"] for row in rows], np.float64)
+    share = np.unique(steps) / steps.max()
+    for kind, dashes, name in (("short", (0, ()), label), ("long", (0, (4, 2)), None)):
+        mean = _group_mean(np.array([row[kind] for row in rows], np.float64), steps)
+        axes.plot(share, mean, color=colour, linewidth=1.2, linestyle=dashes, label=name)
 
 
-def _mean_over_seeds(
-    rows: Rows, x: str, y: str
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The distinct values of column `x`, and the mean of column `y` at each; both [points]."""
-    points, index = np.unique([float(row[x]) for row in rows], return_inverse=True)
-    sums = np.bincount(index, [float(row[y]) for row in rows])
-    return points, sums / np.bincount(index)
+def _legend_below(axes: Axes, title: str, columns: int) -> None:
+    """A legend outside the axes, where it can hide no curve."""
+    axes.legend(
+        title=title, alignment="left", ncols=columns, loc="upper left", bbox_to_anchor=(0, -0.14)
+    )
+
+
+def _group_mean(values: Floats, groups: Floats) -> Floats:
+    """Mean of `values` [n] for each distinct value of `groups` [n], in increasing order of it."""
+    _, index = np.unique(groups, return_inverse=True)
+    mean: Floats = np.bincount(index, values) / np.bincount(index)
+    return mean
 
 
 def _range_of_ends(rows: Rows) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import median_filter
 from scipy.optimize import OptimizeWarning, curve_fit
 from scipy.signal import lfilter
 from scipy.stats import t as student_t
@@ -204,16 +205,18 @@ def tokens_to_reach(
     *,
     short_span: float = 0.02,
 ) -> dict[float, int | None]:
-    """For each target loss, the tokens at the first logged point whose short EWMA is <= target.
+    """For each target loss, the tokens at the first logged point whose running median is <= target.
 
-    None if that never happens. The EWMA (as in `classify`) keeps one lucky window from counting;
-    it trails the loss by about half its span, equally for all runs that were logged alike.
+    None if that never happens. The median is over the points around each one (centred, reflected
+    at the ends), as many as the short EWMA of `classify` spans, made odd: no lucky window counts,
+    and a falling curve is left as it is, where an EWMA would trail it by several windows.
 
     Raises:
         InputError: as `classify`.
     """
     x, y = _checked(tokens, losses, "tokens")
-    smoothed = ewma(y, max(5, int(short_span * len(y))))
+    half = max(5, int(short_span * len(y))) // 2
+    smoothed = median_filter(y, size=2 * half + 1, mode="reflect")
     reached = {target: np.flatnonzero(smoothed <= target) for target in targets}
     return {target: int(x[i[0]]) if len(i) else None for target, i in reached.items()}
 
@@ -337,22 +340,19 @@ def long_form(arm: str, seed: str, curve: Curve, end: Classification) -> list[di
 
 
 def in_words(ends: Sequence[Classification]) -> str:
-    """How the runs of one arm end, one a seed: "converged, -0.0004 [-0.0011, 0.0003]".
+    """How the runs of one arm end, one a seed, with the slope in nats per 1,000 steps.
 
-    The numbers, nats per 1,000 steps, are the mean slope over the seeds and, for a single run,
-    its 95 % interval.
+    One run: "converged, -0.0004 [-0.0011, 0.0003]" (95 %); several: "3/3 converged, mean -0.0004".
     """
-    counts = Counter(end.status for end in ends)
-    if len(ends) == 1:
-        words = ends[0].status
-    else:
-        words = ", ".join(f"{number} {status}" for status, number in counts.items())
     slopes = [end.slope_per_1k for end in ends if end.slope_per_1k is not None]
-    if slopes:
-        words += f", {np.mean(slopes):.2g}"
-    if len(ends) == 1 and slopes:
-        words += f" [{ends[0].slope_low:.2g}, {ends[0].slope_high:.2g}]"
-    return words
+    if len(ends) == 1:
+        words: str = ends[0].status
+        if slopes:
+            words += f", {slopes[0]:.2g} [{ends[0].slope_low:.2g}, {ends[0].slope_high:.2g}]"
+        return words
+    counts = Counter(end.status for end in ends)
+    words = ", ".join(f"{count}/{len(ends)} {status}" for status, count in counts.items())
+    return f"{words}, mean {np.mean(slopes):.2g}" if slopes else words
 
 
 def _phase(curve: Curve, threshold: float, span: int) -> dict[str, Any]:
