@@ -14,8 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
+from ncn.brain_scan import Scan, printable
+from ncn.config import SIGNALS
 from ncn.files import replacing
 
 PUBLISHED = "published"  # the arm name of the series logged by the published run
@@ -151,3 +155,44 @@ def _range_of_ends(rows: Rows) -> tuple[float, float]:
     values = [row[kind] for row in shown if row["step"] >= half for kind in ("short", "long")]
     margin = 0.05 * (max(values) - min(values)) or 0.05
     return min(values) - margin, max(values) + margin
+
+
+# One scale for all scans and signals: white is neutral (1), so pictures can be compared.
+SCAN_LIMITS = {"gain": (0.0, 2.0), "precision": (0.0, 4.0), "ffn_gate": (0.0, 2.0)}
+
+
+def draw_brain_scan(path: str | Path, title: str, scans: Mapping[str, Sequence[Scan]]) -> None:
+    """The signals by token (across) and layer (down), the states of a model side by side.
+
+    Args:
+        path: of the PNG.
+        title: of the figure.
+        scans: by state (trained, untrained) one scan for each text.
+    """
+    n_texts = len(next(iter(scans.values())))
+    n_rows = n_texts * len(SIGNALS)
+    with figure_saved(path, 6.5 * len(scans), 0.6 + 1.9 * n_rows) as figure:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        grid = figure.subplots(n_rows, len(scans), squeeze=False)
+        for text in range(n_texts):
+            for row, name in enumerate(SIGNALS, start=text * len(SIGNALS)):
+                for axes, (state, mine) in zip(grid[row], scans.items(), strict=True):
+                    image = _draw_signal(axes, mine[text], name, state)
+                low, high = SCAN_LIMITS[name]
+                figure.colorbar(image, ax=grid[row].tolist(), ticks=[low, 1, high], pad=0.01)
+
+
+def _draw_signal(axes: Axes, scan: Scan, name: str, state: str) -> AxesImage:
+    values = scan.signals[name]
+    low, high = SCAN_LIMITS[name]
+    norm = TwoSlopeNorm(vmin=low, vcenter=1.0, vmax=high)
+    image = axes.imshow(values.T, cmap="RdBu_r", norm=norm, aspect="auto")
+    axes.set_title(f"{name}, {state}: mean {values.mean():.3f}, sd {values.std():.3f}")
+    axes.set_ylabel("layer")
+    axes.set_yticks(range(values.shape[1]), [str(layer + 1) for layer in range(values.shape[1])])
+    axes.set_xticks(
+        range(len(scan.tokens)), [printable(t) for t in scan.tokens], rotation=60, ha="right"
+    )
+    axes.tick_params(labelsize=7)
+    axes.grid(False)
+    return image

@@ -26,6 +26,7 @@ from ncn.errors import InputError
 
 SIGNALS = ("gain", "precision", "ffn_gate")
 MAX_VOCABULARY = 65_536  # tokens are stored as uint16
+END_OF_TEXT = "<|endoftext|>"  # after each story, in text files and as a token
 
 Salience = Literal["global", "causal", "reactive", "none"]
 
@@ -227,6 +228,8 @@ class Params(Settings):
 
     @model_validator(mode="after")
     def _every_arm_can_be_built(self) -> Self:
+        if "published" in self.arms:  # charts draw the published series under this name
+            raise ValueError("arms.published: this name is taken by the published run's series")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {self.seeds} name one seed twice")
         for arm in self.arms:

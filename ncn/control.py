@@ -62,7 +62,8 @@ class ControlNetwork(nn.Module):
         context = x if self.pooling is None else x + self.pooling(x, mode)
         hidden = ACTIVATIONS[self.settings.activation](self.hidden(self.norm(context)))
         # Exponentials of a half-precision z would leave the signals three digits.
-        z = self.output(hidden).float().unflatten(-1, (self.n_layers, len(self.settings.signals)))
+        z = at_least_single(self.output(hidden))
+        z = z.unflatten(-1, (self.n_layers, len(self.settings.signals)))
         columns = z.unbind(-1)
         return {
             name: self._signal(name, column)
@@ -82,6 +83,11 @@ class ControlNetwork(nn.Module):
         bias = self.output.bias.view(self.n_layers, len(self.settings.signals))
         for column, name in enumerate(self.settings.signals):
             bias[:, column] = IDENTITY_BIAS[name] if self.settings.init == "identity" else 0.0
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """x in float32, or in float64 where it is that already."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def homeostatic_penalty(signals: Mapping[str, Tensor], settings: ControlSettings) -> Tensor:

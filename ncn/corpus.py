@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ncn.config import Split
+from ncn.config import END_OF_TEXT, Split
 from ncn.errors import InputError
 from ncn.files import read_json, replacing, sha256_of, write_json
-from ncn.tokenizer import END_OF_TEXT, Tokenizer
+from ncn.tokenizer import Tokenizer
 
 TOKEN = np.dtype("<u2")
 READ_BYTES = 1 << 24

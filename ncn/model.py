@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ncn.config import SIGNALS, Model, Params, Salience
 from ncn.config import ControlNetwork as ControlSettings
-from ncn.control import NORM_EPS, ControlNetwork, homeostatic_penalty
+from ncn.control import NORM_EPS, ControlNetwork, at_least_single, homeostatic_penalty
 
 
 class ModelConfig(Model):
@@ -131,7 +131,7 @@ class LanguageModel(nn.Module):
             targets: [B, T], the token after each.
         """
         hidden, signals = self._hidden(tokens, None)
-        logits = F.linear(hidden, self.embedding.weight).float()
+        logits = at_least_single(F.linear(hidden, self.embedding.weight))
         cross_entropy = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         if not signals or self.config.control is None:
             return cross_entropy, cross_entropy.new_zeros(())

@@ -39,8 +39,9 @@ from ncn.stories import write_stories
 
 STORY_END = "\n<|endoftext|>\n"
 CHUNK_BYTES = 1 << 20
+RECEIVE_BYTES = 1 << 16  # smaller: a connection that breaks takes an unfinished piece with it
 TIMEOUT_S = (10, 60)  # to connect; without a byte
-RETRIES = 5  # of a connection that broke, counted anew whenever bytes arrive
+ATTEMPTS = 5  # broken connections in a row, the later ones without a piece received
 RETRY_WAIT_S = 1.0
 
 
@@ -304,7 +305,7 @@ def _receive(file: Remote, part: Path) -> None:
     """Append to `part` what it lacks, over as many connections as that takes."""
     if file.page and is_offline_mode():
         raise InputError(f"HF_HUB_OFFLINE is set, so {file.url} is not fetched: {file.otherwise}")
-    reached, retries = False, RETRIES
+    reached, broken = False, 0
     while True:
         have = part.stat().st_size if part.exists() else 0
         # Offsets count the file's own bytes, so the server must not compress them.
@@ -330,8 +331,8 @@ def _receive(file: Remote, part: Path) -> None:
                     f"cannot reach {file.url} ({why}): without a network {file.otherwise}"
                 ) from None
             arrived = part.stat().st_size if part.exists() else 0
-            retries = RETRIES if arrived > have else retries - 1
-            if retries <= 0:
+            broken = 1 if arrived > have else broken + 1
+            if broken >= ATTEMPTS:
                 raise InputError(
                     f"{file.url} broke off after {arrived / 1e6:.1f} MB ({why}):"
                     " the same command goes on from there"
@@ -358,7 +359,7 @@ def _append(file: Remote, response: requests.Response, part: Path, have: int) ->
         )
     name = PurePosixPath(file.place).name
     with open(part, "ab" if start else "wb") as out, _progress(total, name, initial=start) as bar:
-        for chunk in response.iter_content(CHUNK_BYTES):
+        for chunk in response.iter_content(RECEIVE_BYTES):
             out.write(chunk)
             bar.update(len(chunk))
 

@@ -12,11 +12,9 @@ import tiktoken
 import tokenizers
 from tiktoken_ext.openai_public import r50k_pat_str as GPT2_PATTERN
 
-from ncn.config import MAX_VOCABULARY
+from ncn.config import END_OF_TEXT, MAX_VOCABULARY
 from ncn.errors import InputError
 from ncn.files import read_json, write_json, write_text
-
-END_OF_TEXT = "<|endoftext|>"
 
 
 def byte_symbols() -> dict[str, int]:

@@ -4,10 +4,9 @@ In:  data/models/ARM-SEED, data/tokens/tokenizer.
 Out: metrics/brain_scan.json, plots/brain_scan/ (scan.tsv and one picture a run).
 """
 
-from ncn.charts import draw_brain_scan
-
 from ncn.artifacts import BRAIN_SCAN, BRAIN_SCAN_PLOTS, TOKENIZER, model_directory, run_name
 from ncn.brain_scan import scan_rows, scan_text, summarise_scan, untrained
+from ncn.charts import draw_brain_scan
 from ncn.checkpoint import load_model
 from ncn.config import load_params
 from ncn.errors import run_command
@@ -33,7 +32,7 @@ def main() -> None:
                     state: [scan_text(each, tokenizer, text) for text in params.brain_scan.texts]
                     for state, each in states.items()
                 }
-                draw_brain_scan(scans, run, model.config, directory / f"{run}.png")
+                draw_brain_scan(directory / f"{run}.png", f"Signals of {run}", scans)
                 summary[run] = {
                     state: [
                         {"text": text} | summarise_scan(scan)

@@ -53,6 +53,7 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
         (("seeds", []), "seeds: List should have at least 1 item"),
         (("seeds", [1, 1]), "seeds [1, 1] name one seed twice"),
         (("arms", {"a-b": {}}), "arms.a-b"),
+        (("arms", {"published": {}}), "arms.published: this name is taken"),
     ],
 )
 def test_bad_settings_end_with_one_line_that_names_the_key(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tokenizers
 
-from ncn.config import Split
+from ncn.config import END_OF_TEXT, Split
 from ncn.corpus import choose_validation, open_rows, read_stories, write_corpus
 from ncn.errors import InputError
-from ncn.tokenizer import END_OF_TEXT, load_tokenizer, train_tokenizer
+from ncn.tokenizer import load_tokenizer, train_tokenizer
 from tests.conftest import shared
 
 TEXT = "".join(

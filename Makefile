@@ -1,0 +1,72 @@
+# The README's commands. Each target that needs .venv makes it first.
+
+PYTHON ?= python3
+LOCK_FLAGS ?=
+INSTALLED := .venv/.installed
+
+# A plain /bin/sh would let make start simple commands itself, by its own PATH and not the one below.
+SHELL := /bin/bash
+
+# DVC starts its stages as `python -m stages.NAME`: that has to be the python of .venv.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+# Runs under any Python, 2.7 too, which would stop at newer syntax before it could say anything.
+define CHECK_PYTHON
+import sys
+if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+    sys.exit("error: %s is Python %s; this project needs 3.11, 3.12 or 3.13: make setup PYTHON=python3.12"
+             % (sys.executable, sys.version.split()[0]))
+endef
+export CHECK_PYTHON
+
+define LOCK_HEADER
+# Every dependency at one version, the dev group included, for Python 3.11 to 3.13.
+# Written by `make lock` from pyproject.toml: change that file, not this one.
+#
+# The CUDA packages (nvidia-*, cuda-*, triton) are left out on purpose. A GPU build of torch
+# requires them itself, at the versions it was built for; a CPU build requires none and stays small.
+# Which of the two is installed, and from which index, is decided by pip's own configuration.
+endef
+export LOCK_HEADER
+
+.PHONY: help setup repro test lock
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: $(INSTALLED) ## Make .venv and install requirements.lock (PYTHON=python3.12 to choose the Python)
+	@echo ".venv is ready: $$(.venv/bin/python --version), requirements.lock installed"
+
+repro: $(INSTALLED) ## Run the pipeline, or what changed of it, and print the result
+	dvc repro
+	@python -m ncn.summary
+
+test: $(INSTALLED) ## Lint, format check, types, tests: what CI runs
+	ruff check
+	ruff format --check
+	mypy
+	pytest
+
+lock: $(INSTALLED) ## Pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade moves to the newest)
+	@command -v uv >/dev/null || python -m pip install --quiet uv
+	cp requirements.lock .venv/resolved
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	    --fork-strategy fewest --annotation-style line --no-header --quiet $(LOCK_FLAGS) \
+	    --output-file .venv/resolved > /dev/null
+	{ printf '%s\n' "$$LOCK_HEADER"; grep -vE '^(nvidia-|cuda-|triton=)' .venv/resolved; } \
+	    > .venv/requirements.lock
+	mv .venv/requirements.lock requirements.lock
+
+# The project itself is not installed: `dvc exp run --temp` would import this tree instead of its own.
+# The stamp comes last, so an interrupted setup starts again; a .venv with a wrong Python or none,
+# or left half-made, is made anew, by a Python from outside it (the first entry of PATH is its own).
+$(INSTALLED): requirements.lock
+	@if ! { .venv/bin/python -c "$$CHECK_PYTHON" && .venv/bin/python -m pip --version; } &>/dev/null; then \
+	    PATH="$${PATH#*:}"; \
+	    command -v "$(PYTHON)" >/dev/null || \
+	        { echo "error: $(PYTHON) not found; name one: make setup PYTHON=python3.12" >&2; exit 1; }; \
+	    "$(PYTHON)" -c "$$CHECK_PYTHON" && "$(PYTHON)" -m venv --clear .venv; \
+	fi
+	python -m pip install --disable-pip-version-check --requirement requirements.lock
+	@python -m pip check --disable-pip-version-check
+	@touch $@
