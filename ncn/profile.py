@@ -131,11 +131,12 @@ def _in_place_of(before: Any, after: Any) -> Any:
     if not isinstance(after, CommentedSeq):
         return after
     entries = CommentedSeq(after)  # without the profile's own comments and blank lines
-    last, *_ = getattr(before, "ca", entries.ca).items.get(len(before or ()) - 1) or (None,)
-    if last is not None:
-        _of_the_entry, line_end, following = last.value.partition("\n")
-        text = CommentToken(line_end + following, last.start_mark)
-        entries.ca.items[len(entries) - 1] = [text, None, None, None]
+    if isinstance(before, CommentedSeq) and before and entries:
+        last, *_ = before.ca.items.get(len(before) - 1, [None])
+        if last is not None:
+            _own_comment, line_end, following = last.value.partition("\n")
+            text = CommentToken(line_end + following, last.start_mark)
+            entries.ca.items[len(entries) - 1] = [text, None, None, None]
     return entries
 
 

@@ -3,8 +3,8 @@
     with serve_hub({("datasets", "owner/name", "main"): {"a.txt": b"..."}}) as hub:
         hf_hub_download("owner/name", "a.txt", repo_type="dataset", endpoint=hub.endpoint, ...)
 
-It answers HEAD and GET with ranges, notes what was asked, and can misbehave: cut a connection,
-refuse, ignore ranges, send a reader to another host. Files given as `mirror` lie at their plain
+It answers HEAD and GET with ranges, notes what was asked, and can misbehave: cut a connection or
+let it hang, refuse, ignore ranges, send a reader to another host. Files given as `mirror` lie at their plain
 paths (`endpoint/NAME`), as on a mirror that knows nothing of the hub.
 """
 
@@ -50,8 +50,10 @@ class Hub:
     endpoint: str = ""
     requests: list[Request] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)  # break the next bodies after so many bytes
+    hangs: bool = False  # what is cut is not closed: silence until the client goes
     refusal: Refusal | None = None  # of every file, until it is None again
     ranges: bool = True  # False: the server ignores Range
+    early: int = 0  # a range starts so many bytes before what was asked
     redirect_to: str | None = None  # another endpoint that holds the hub's files
 
     def ranges_asked(self) -> list[str | None]:
@@ -133,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(302, headers | {"Location": hub.redirect_to + self.path})
                 return
         range_ = FROM_BYTE.fullmatch(asked or "") if hub.ranges else None
-        start = int(range_[1]) if range_ else 0
+        start = int(range_[1]) - hub.early if range_ else 0
         if range_ and start >= len(found):
             self._send(416, {"Content-Range": f"bytes */{len(found)}"})
             return
@@ -149,11 +151,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if body and self.served.cuts:
-            body = body[: self.served.cuts.pop(0)]
-            self.close_connection = True
-        with suppress(ConnectionError):  # the client has seen enough
-            self.wfile.write(body)
+        cut = self.served.cuts.pop(0) if body and self.served.cuts else None
+        with suppress(OSError):  # the client has seen enough
+            self.wfile.write(body[:cut])
+            if cut is not None:
+                self.close_connection = True
+                if self.served.hangs:
+                    self.rfile.read(1)
 
 
 def _commit(revision: str) -> str:

@@ -6,17 +6,20 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
+from huggingface_hub import file_download
 
-from ncn import sources
+from ncn import sources, transfer
 from ncn.config import Params, load_params
 from ncn.errors import InputError
-from ncn.sources import fetch, read_content
+from ncn.sources import check_text, fetch
 from tests.hub import Hub, Refusal, serve_hub
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +27,7 @@ SHARED = ROOT.parent / "shared" / "data"
 TEXT = b"".join(b"Story %d: a fox sat by the sea.\n<|endoftext|>\n" % i for i in range(50_000))
 VOCABULARY = {"vocab.json": b'{"a": 0}', "merges.txt": b"#version: 0.2\n"}
 REPO, REVISION, NAME = "owner/stories", "a" * 40, "stories.txt"
-PIECE = sources.RECEIVE_BYTES
+PIECE = transfer.PIECE_BYTES
 DEFAULTS = load_params(ROOT / "params.yaml")
 
 
@@ -36,7 +39,8 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setattr(sources, "RETRY_WAIT_S", 0.0)
+    monkeypatch.setattr(transfer, "RETRY_WAIT_S", 0.0)
+    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
 
 
 @pytest.fixture
@@ -91,29 +95,26 @@ def refused(params: Params) -> str:
     return str(error.value)
 
 
+def for_stage() -> dict[str, str]:
+    """The environment of a stage as a process of its own."""
+    quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(Path("hf").absolute())}
+    return os.environ | quiet | {"PYTHONPATH": str(ROOT)}
+
+
 def parts() -> list[int]:
     return [part.stat().st_size for part in Path(".scratch/download").glob("*.part")]
 
 
-def test_the_loopback_hub_satisfies_the_real_client(hub: Hub, tmp_path: Path) -> None:
-    path = huggingface_hub.hf_hub_download(
-        REPO,
-        NAME,
-        repo_type="dataset",
-        revision=REVISION,
-        endpoint=hub.endpoint,
-        local_dir=tmp_path / "client",
-    )
-    assert Path(path).read_bytes() == TEXT
+def test_hf_hub_download_gets_the_same_bytes_so_the_loopback_hub_speaks_the_protocol(
+    hub: Hub, tmp_path: Path
+) -> None:
+    where = {"repo_type": "dataset", "endpoint": hub.endpoint, "cache_dir": tmp_path / "cache"}
+    path = huggingface_hub.hf_hub_download(REPO, NAME, revision=REVISION, **where)
+    assert Path(path).read_bytes() == TEXT == run(of_hub())["text/000000-stories.txt"]
     with pytest.raises(huggingface_hub.errors.RevisionNotFoundError):
-        huggingface_hub.hf_hub_download(
-            REPO,
-            NAME,
-            repo_type="dataset",
-            revision="b" * 40,
-            endpoint=hub.endpoint,
-            local_dir=tmp_path / "client",
-        )
+        huggingface_hub.hf_hub_download(REPO, NAME, revision="b" * 40, **where)
+    with pytest.raises(huggingface_hub.errors.EntryNotFoundError):
+        huggingface_hub.hf_hub_download(REPO, "none.txt", revision=REVISION, **where)
 
 
 def test_builtin_stories_are_the_same_every_time() -> None:
@@ -163,52 +164,101 @@ def test_real_stories_and_the_pinned_gpt2_files_come_through_the_hub(hub: Hub) -
     assert {name: found[f"tokenizer/{name}"] for name in gpt2} == gpt2
 
 
-@pytest.mark.parametrize("source", [lambda hub: of_hub(), of_url])
+BOTH_WAYS = pytest.mark.parametrize("source", [lambda hub: of_hub(), of_url], ids=["hub", "url"])
+
+
+@BOTH_WAYS
 def test_a_broken_download_goes_on_by_itself_from_where_it_broke(hub: Hub, source: Any) -> None:
     hub.cuts = [20 * PIECE, 3 * PIECE + 5]
-    assert run(source(hub))["text/000000-" + ("text.txt", NAME)[source is not of_url]] == TEXT
+    assert TEXT in run(source(hub)).values()
     assert hub.ranges_asked() == [None, f"bytes={20 * PIECE}-", f"bytes={23 * PIECE}-"]
 
 
-@pytest.mark.parametrize("source", [lambda hub: of_hub(), of_url])
-def test_the_next_run_asks_only_for_the_rest(
-    hub: Hub, source: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources, "ATTEMPTS", 1)
-    hub.cuts = [20 * PIECE]
-    assert "the same command goes on" in refused(source(hub))
+@BOTH_WAYS
+def test_the_next_run_asks_only_for_the_rest(hub: Hub, source: Any) -> None:
+    hub.cuts = [20 * PIECE, *([0] * 50)]
+    assert "broke off after 1.3 MB" in (message := refused(source(hub)))
+    assert "the same command goes on from there" in message
     assert parts() == [20 * PIECE]
+    hub.cuts.clear()
+    hub.requests.clear()
+    assert TEXT in run(source(hub)).values()
+    assert hub.ranges_asked() == [f"bytes={20 * PIECE}-"]
+
+
+@BOTH_WAYS
+def test_a_run_killed_in_mid_download_goes_on(hub: Hub, source: Any) -> None:
+    params = source(hub)
+    Path("params.yaml").write_text(json.dumps(params.model_dump()))
+    hub.cuts, hub.hangs = [20 * PIECE], True
+    with subprocess.Popen([sys.executable, "-m", "stages.download"], env=for_stage()) as stage:
+        deadline = time.monotonic() + 60
+        while 20 * PIECE not in parts() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        stage.kill()
+    assert list(Path().glob("data/*")) == []
+    assert TEXT in run(params).values()
+    assert hub.ranges_asked() == [None, f"bytes={20 * PIECE}-"]
+
+
+@BOTH_WAYS
+def test_a_server_that_never_goes_on_is_given_up(hub: Hub, source: Any) -> None:
+    hub.cuts = [PIECE, *([0] * 500)]
+    assert "broke off after 0.1 MB" in refused(source(hub))
+    assert 1 < len(hub.ranges_asked()) < 50
+
+
+@BOTH_WAYS
+def test_a_server_that_gives_nothing_is_given_up_with_the_way_out(hub: Hub, source: Any) -> None:
+    hub.cuts = [0] * 50
+    assert "set data.source to builtin" in refused(source(hub))
+
+
+@BOTH_WAYS
+def test_a_server_that_ignores_range_is_read_from_the_start(hub: Hub, source: Any) -> None:
+    hub.ranges, hub.cuts = False, [20 * PIECE]
     assert TEXT in run(source(hub)).values()
     assert hub.ranges_asked() == [None, f"bytes={20 * PIECE}-"]
 
 
-def test_a_server_that_never_goes_on_is_given_up(hub: Hub) -> None:
-    hub.cuts = [1_000, *([0] * 50)]
-    assert "broke off after 0.0 MB" in refused(of_hub())
-    assert len(hub.requests) == sources.ATTEMPTS
+def test_a_mirror_that_goes_on_elsewhere_is_read_from_the_start(hub: Hub) -> None:
+    hub.early, hub.cuts = 1, [20 * PIECE]
+    assert TEXT in run(of_url(hub)).values()
+    assert hub.ranges_asked() == [None, f"bytes={20 * PIECE}-", None]
 
 
-def test_a_server_that_ignores_range_is_read_from_the_start(hub: Hub) -> None:
-    hub.ranges, hub.cuts = False, [20 * PIECE]
-    assert run(of_url(hub))["text/000000-text.txt"] == TEXT
-    assert hub.ranges_asked() == [None, f"bytes={20 * PIECE}-"]
+def test_a_hub_that_goes_on_elsewhere_never_becomes_data(hub: Hub) -> None:
+    hub.early, hub.cuts = 1, [20 * PIECE]  # the library appends what came
+    assert "removed, the next run starts afresh" in refused(of_hub())
+    assert TEXT in run(of_hub()).values()
 
 
-def test_scratch_longer_than_the_file_is_dropped(hub: Hub) -> None:
-    params = of_url(hub)
-    part = Path(".scratch/download") / f"{params.data.sha256}.part"
+def leave_part(params: Params, content: bytes) -> None:
+    """Scratch as an earlier run leaves it."""
+    digest = params.data.sha256 or params.data.hub.files[0].sha256
+    part = Path(".scratch/download") / f"{digest}.part"
     part.parent.mkdir(parents=True)
-    part.write_bytes(TEXT + b"x")
-    assert run(params)["text/000000-text.txt"] == TEXT
-    assert hub.ranges_asked() == [f"bytes={len(TEXT) + 1}-", None]
+    part.write_bytes(content)
 
 
-def test_what_arrived_whole_is_not_asked_for_again(hub: Hub) -> None:
-    params = of_hub()
-    part = Path(".scratch/download") / f"{params.data.hub.files[0].sha256}.part"
-    part.parent.mkdir(parents=True)
-    part.write_bytes(TEXT)
-    assert TEXT in run(params).values()
+@BOTH_WAYS
+def test_scratch_longer_than_the_file_is_dropped(hub: Hub, source: Any) -> None:
+    leave_part(source(hub), TEXT + b"x")
+    assert TEXT in run(source(hub)).values()
+    assert hub.ranges_asked()[-1] is None
+
+
+@BOTH_WAYS
+def test_scratch_as_long_as_the_file_but_other_is_dropped(hub: Hub, source: Any) -> None:
+    leave_part(source(hub), TEXT.replace(b"fox", b"cat"))
+    assert TEXT in run(source(hub)).values()
+    assert hub.ranges_asked()[-1] is None
+
+
+@BOTH_WAYS
+def test_what_arrived_whole_is_not_asked_for_again(hub: Hub, source: Any) -> None:
+    leave_part(source(hub), TEXT)
+    assert TEXT in run(source(hub)).values()
     assert hub.requests == []
 
 
@@ -221,9 +271,7 @@ def test_a_wrong_digest_leaves_the_old_data_and_no_scratch(hub: Hub) -> None:
 
 def test_a_wrong_size_stops_before_the_scratch_is_lost(hub: Hub) -> None:
     params = of_hub(TEXT + b"more")
-    part = Path(".scratch/download") / f"{params.data.hub.files[0].sha256}.part"
-    part.parent.mkdir(parents=True)
-    part.write_bytes(TEXT[:500])
+    leave_part(params, TEXT[:500])
     assert f"has {len(TEXT)} bytes, but data.hub pins {len(TEXT) + 4}" in refused(params)
     assert parts() == [500]
 
@@ -272,12 +320,24 @@ def test_the_token_goes_to_the_hub_and_to_no_other_host(hub: Hub) -> None:
     with serve_hub(hub.repositories) as storage:
         hub.redirect_to = storage.endpoint.replace("127.0.0.1", "localhost")
         assert TEXT in run(of_hub()).values()
-        assert [request.authorization for request in hub.requests] == ["Bearer hf_test"]
+        assert [request.method for request in hub.requests] == ["HEAD", "GET"]
+        assert {request.authorization for request in hub.requests} == {"Bearer hf_test"}
         assert [request.authorization for request in storage.requests] == [None]
 
 
+def test_a_storage_that_fails_is_named_and_what_has_arrived_is_kept(hub: Hub) -> None:
+    leave_part(of_hub(), TEXT[:500])
+    with serve_hub(hub.repositories) as storage:
+        hub.redirect_to, storage.refusal = storage.endpoint, Refusal(503)
+        assert "503 Service Unavailable: try again later" in refused(of_hub())
+        assert parts() == [500]
+        storage.refusal = None
+        assert TEXT in run(of_hub()).values()
+        assert storage.ranges_asked() == ["bytes=500-", "bytes=500-"]
+
+
 def test_two_downloads_at_once_do_not_share_scratch(hub: Hub) -> None:
-    with sources._downloaded(sources._remote_texts(of_hub().data)):
+    with transfer.downloaded(sources._remote_texts(of_hub().data), Path(".scratch/download")):
         assert "another run is downloading" in refused(of_url(hub))
 
 
@@ -338,8 +398,10 @@ def test_text_that_is_not_utf8_is_named_with_its_byte(before: int, bad: bytes) -
 def test_a_character_cut_by_a_chunk_is_still_utf8() -> None:
     text = ("a" * (sources.CHUNK_BYTES - 1) + "€" * 10).encode()
     Path("good.txt").write_bytes(text)
-    content = read_content(Path("good.txt"))
-    assert content == (len(text), hashlib.sha256(text).hexdigest(), None)
+    assert check_text(Path("good.txt"), "good.txt") == {
+        "bytes": len(text),
+        "sha256": hashlib.sha256(text).hexdigest(),
+    }
 
 
 def test_a_local_vocabulary_comes_along_and_a_partial_one_is_refused() -> None:
@@ -353,9 +415,8 @@ def test_a_local_vocabulary_comes_along_and_a_partial_one_is_refused() -> None:
     assert run(params)["tokenizer/merges.txt"] == VOCABULARY["merges.txt"]
 
 
-def test_the_stage_runs_and_its_failure_is_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "stages.download"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "hf")}
+def test_the_stage_runs_and_its_failure_is_one_line() -> None:
+    command, environment = [sys.executable, "-m", "stages.download"], for_stage()
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     small = params.replace("stories: 10000", "stories: 5")
     Path("params.yaml").write_text(small, encoding="utf-8")

@@ -1,0 +1,25 @@
+"""All figures -> one page to read.
+
+In:  metrics/, plots/convergence.png, plots/brain_scan/ARM-SEED.png, data/tokens/meta.json.
+Out: plots/report.html, self-contained.
+"""
+
+from ncn.artifacts import REPORT
+from ncn.config import load_params
+from ncn.errors import run_command
+from ncn.files import write_text
+from ncn.report import gather, render
+
+
+def main() -> None:
+    """Read what params.yaml names; say what of it is missing, on the page and here."""
+    params = load_params()
+    inputs = gather(params)
+    write_text(REPORT, render(params, inputs))
+    for gap in inputs.missing:
+        print(f"missing: {gap}")
+    print(f"{REPORT}: {len(params.arms)} arms, {len(inputs.runs)} runs")
+
+
+if __name__ == "__main__":
+    run_command(main)
