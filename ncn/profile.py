@@ -19,6 +19,7 @@ from ruamel.yaml.tokens import CommentToken
 
 from ncn.config import load_params, read_yaml
 from ncn.errors import InputError, run_command
+from ncn.estimate import experiment_cost
 from ncn.files import replacing
 
 PROFILES = Path("profiles")
@@ -154,6 +155,7 @@ def main() -> None:
     changes = apply_profile(options.name, options.params)
     print("\n".join(map(str, changes)) or "nothing changed")
     print(f"back to the committed settings: git checkout {options.params}")
+    print(experiment_cost(load_params(options.params)))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
         hf_hub_download("owner/name", "a.txt", repo_type="dataset", endpoint=hub.endpoint, ...)
 
 It answers HEAD and GET with ranges, notes what was asked, and can misbehave: cut a connection or
-let it hang, refuse, ignore ranges, send a reader to another host. Files given as `mirror` lie at their plain
-paths (`endpoint/NAME`), as on a mirror that knows nothing of the hub.
+let it hang, refuse, ignore ranges or answer another, send a reader to another host. Files given as
+`mirror` lie at their plain paths (`endpoint/NAME`), as on a mirror that knows nothing of the hub.
 """
 
 import hashlib

@@ -1,0 +1,245 @@
+"""The whole graph through DVC, as a user runs it: end to end, varied, compared, shared.
+
+The committed tree is cloned with profiles/smoke.yaml laid over it, so every stage runs for real
+on a small experiment.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncn.config import END_OF_TEXT, load_params
+from ncn.profile import apply_profile
+from ncn.stories import write_stories
+from ncn.tokenizer import train_tokenizer
+from tests.conftest import ROOT, SHARED
+from tests.hub import serve_hub
+
+ARMS = ("baseline", "ncn", "ncn_causal")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """This Python first on PATH; nothing of DVC, git or the hub outside the test's folder."""
+    home = tmp_path_factory.mktemp("home")
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "HF_HOME": str(home / "hub"),
+        "DVC_SITE_CACHE_DIR": str(home / "dvc"),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        # Tiny tensors: two threads would only wait for each other.
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+class Project:
+    """A clone of the project that commands run in."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = environment
+
+    def run(self, *command: str, status: int = 0, **extra: str) -> str:
+        """What a command prints; it has to end with `status`."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment | extra, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, done.stdout
+        return done.stdout
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+        self.run("git", *identity, "commit", "-qm", message)
+
+    def metrics(self, name: str) -> Any:
+        return json.loads((self.folder / "metrics" / name).read_text())
+
+    @property
+    def lock(self) -> str:
+        return (self.folder / "dvc.lock").read_text()
+
+
+def ran(output: str) -> set[str]:
+    """The stages that a command ran, without the seed."""
+    started = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running")]
+    return {name.rsplit("-", 1)[0] if "@" in name else name for name in started}
+
+
+def fresh_clone(folder: Path, environment: dict[str, str]) -> Project:
+    """The working tree's tracked and new files, committed, with the smoke profile."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    for name in listed:
+        made = name == "dvc.lock" or name.startswith(("metrics/", "plots/"))
+        if not made and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    apply_profile("smoke", folder / "params.yaml", folder / "profiles")
+    project = Project(folder, environment)
+    project.run("git", "init", "-q")
+    project.commit("the project, small")
+    return project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Project:
+    """A clone after its first `dvc repro`, committed."""
+    clone = fresh_clone(tmp_path_factory.mktemp("project"), environment)
+    clone.run("dvc", "repro")
+    clone.commit("the first run")
+    return clone
+
+
+def test_the_arms_stand_side_by_side(project: Project) -> None:
+    summary = project.metrics("summary.json")
+    assert list(summary) == list(ARMS)
+    assert summary["baseline"]["future_leak"] == summary["ncn_causal"]["future_leak"] == 0
+    assert summary["ncn"]["future_leak"] > 0
+    for arm in ARMS[1:]:
+        entry = summary[arm]
+        assert entry["delta_ppl_low"] < entry["delta_ppl"] < entry["delta_ppl_high"]
+        assert entry["delta_ppl"] == entry["val_ppl"] - summary["baseline"]["val_ppl"]
+        assert "val_ppl_reactive" in entry
+    assert "reads the future" in project.metrics("compare.json")["in_words"]["ncn"]
+    for place in ("report.html", "convergence.png", "curves.tsv", "brain_scan/ncn-1.png"):
+        assert (project.folder / "plots" / place).stat().st_size > 0
+
+
+def test_every_arm_scores_the_same_sequences(project: Project) -> None:
+    def sequences(arm: str) -> list[str]:
+        lines = (project.folder / f"plots/evaluate/{arm}-1.tsv").read_text().splitlines()
+        return [line.split("\t")[0] for line in lines]
+
+    assert sequences("baseline") == sequences("ncn") == sequences("ncn_causal")
+
+
+def test_a_finished_pipeline_has_nothing_to_do_and_a_clean_tree(project: Project) -> None:
+    assert ran(project.run("dvc", "repro")) == set()
+    assert project.run("git", "status", "--porcelain") == ""
+    assert "identical" in project.run("python", "-m", "ncn.summary")
+
+
+def test_a_fresh_clone_sees_that_nothing_changed(project: Project, tmp_path: Path) -> None:
+    project.run("git", "clone", "-q", str(project.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone", project.environment)
+    lines = clone.run("dvc", "repro", "--dry", "--allow-missing").splitlines()
+    stages = [line for line in lines if line.startswith("Stage")]
+    assert len(stages) == 12
+    assert all("didn't change, skipping" in line for line in stages)
+
+
+def test_a_second_run_from_nothing_makes_the_same_lock(project: Project, tmp_path: Path) -> None:
+    project.run("git", "clone", "-q", str(project.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone", project.environment)
+    output = clone.run("dvc", "repro")
+    assert len(ran(output)) == 12
+    assert clone.lock == project.lock
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+def test_a_shared_remote_leaves_another_clone_nothing_to_do(
+    project: Project, tmp_path: Path
+) -> None:
+    project.run("dvc", "remote", "add", "--local", "-d", "shared", str(tmp_path / "remote"))
+    project.run("dvc", "push")
+    project.run("git", "clone", "-q", str(project.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone", project.environment)
+    clone.run("dvc", "remote", "add", "--local", "-d", "shared", str(tmp_path / "remote"))
+    clone.run("dvc", "pull")
+    assert ran(clone.run("dvc", "repro")) == set()
+    assert "identical" in clone.run("python", "-m", "ncn.summary")
+
+
+def test_one_setting_reruns_only_what_depends_on_it_and_the_metrics_show_it(
+    project: Project,
+) -> None:
+    before = project.metrics("summary.json")
+    output = project.run("dvc", "exp", "run", "-S", "ncn.hidden=16")
+    # The baseline too: its width restores the parameter count of `ncn`.
+    arms = {f"{stage}@{arm}" for stage in ("train", "evaluate") for arm in ARMS}
+    assert ran(output) == arms | {"compare", "convergence", "brain_scan", "report"}
+    shown = json.loads(project.run("dvc", "metrics", "diff", "--json"))
+    change = shown["diff"]["metrics/summary.json"]["ncn.delta_ppl"]
+    assert change["old"] == before["ncn"]["delta_ppl"]
+    assert change["new"] == project.metrics("summary.json")["ncn"]["delta_ppl"]
+    assert load_params(project.folder / "params.yaml").ncn.hidden == 16
+    assert "ncn.delta_ppl" in project.run("dvc", "metrics", "diff")
+
+
+def hub_files(folder: Path) -> tuple[bytes, bytes, bytes]:
+    """Real TinyStories and GPT-2's vocabulary where shared files are here, else our own."""
+    if SHARED.is_dir():
+        places = ("tinystories_sample.txt", "gpt2/vocab.json", "gpt2/merges.txt")
+        text, vocabulary, merges = ((SHARED / "data" / place).read_bytes() for place in places)
+        return text, vocabulary, merges
+    stories = list(write_stories(400, 7))
+    train_tokenizer(stories, 500, folder)
+    text = "".join(f"{story}\n{END_OF_TEXT}\n" for story in stories).encode()
+    return text, (folder / "vocab.json").read_bytes(), (folder / "merges.txt").read_bytes()
+
+
+def test_real_input_goes_from_the_hub_to_the_report(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """The published source and vocabulary, through the real client, from a loopback hub."""
+    text, vocabulary, merges = hub_files(tmp_path)
+    clone = fresh_clone(tmp_path / "project", environment)
+    paper = load_params(ROOT / "params.yaml")
+    served = {
+        ("datasets", paper.data.hub.repo, paper.data.hub.revision): {
+            paper.data.hub.files[0].name: text
+        },
+        ("models", paper.tokenizer.hub.repo, paper.tokenizer.hub.revision): {
+            "vocab.json": vocabulary,
+            "merges.txt": merges,
+        },
+    }
+
+    def pins(files: dict[str, bytes]) -> str:
+        return "".join(
+            f"      - name: {name}\n        bytes: {len(content)}\n"
+            f"        sha256: {hashlib.sha256(content).hexdigest()}\n"
+            for name, content in files.items()
+        )
+
+    data, tokenizer = served.values()
+    (clone.folder / "profiles" / "loopback.yaml").write_text(
+        "data:\n  source: tinystories-v2\n  hub:\n    files:\n" + pins(data)
+        + "tokenizer:\n  vocabulary: gpt2\n  hub:\n    files:\n" + pins(tokenizer)
+        + "split:\n  unit: sequence\ntrain:\n  epochs: 0.02\n"
+    )  # fmt: skip
+    apply_profile("loopback", clone.folder / "params.yaml", clone.folder / "profiles")
+    with serve_hub(served) as hub:
+        clone.run("dvc", "repro", HF_ENDPOINT=hub.endpoint)
+    meta = json.loads((clone.folder / "data/tokens/meta.json").read_text())
+    assert meta["vocab_size"] == len(json.loads(vocabulary))
+    assert meta["stories"] == text.decode().count(END_OF_TEXT)
+    summary = clone.metrics("summary.json")
+    assert all(entry["val_loss"] < math.log(meta["vocab_size"]) for entry in summary.values())
+    assert (clone.folder / "plots/report.html").stat().st_size > 0
+
+
+def test_a_failing_stage_ends_with_one_line_and_no_output(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    clone = fresh_clone(tmp_path / "project", environment)
+    (tmp_path / "empty").mkdir()
+    settings = ("-S", "data.source=local", "-S", f"data.path={tmp_path / 'empty'}")
+    output = clone.run("dvc", "exp", "run", *settings, status=255)
+    (line,) = [line for line in output.splitlines() if line.startswith("error:")]
+    assert str(tmp_path / "empty") in line
+    assert "Traceback" not in output
+    assert not (clone.folder / "data/raw").exists()
