@@ -166,7 +166,8 @@ def _from_mirror(file: Remote, part: Path) -> None:
     try:
         with requests.get(file.url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
             status, range_ = response.status_code, response.headers.get("Content-Range", "")
-            if status == 416 or (status == 206 and not range_.startswith(f"bytes {have}-")):
+            elsewhere = status == 206 and not range_.startswith(f"bytes {have}-")
+            if have and (elsewhere or status == 416):
                 part.unlink()
                 return _from_mirror(file, part)
             if status not in (200, 206):

@@ -341,9 +341,13 @@ def test_two_downloads_at_once_do_not_share_scratch(hub: Hub) -> None:
         assert "another run is downloading" in refused(of_url(hub))
 
 
-def test_a_url_that_is_not_there_is_one_line(hub: Hub) -> None:
-    gone = settings(source="url", url=f"{hub.endpoint}/gone.txt", sha256="0" * 64)
-    assert "404 Not Found: check data.url" in refused(gone)
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [(404, "404 Not Found: check data.url"), (416, "check data.url"), (503, "try again later")],
+)
+def test_a_mirror_that_refuses_is_one_line(hub: Hub, status: int, advice: str) -> None:
+    hub.refusal = Refusal(status)
+    assert advice in refused(of_url(hub))
 
 
 def test_local_text_keeps_its_order_for_a_file_a_folder_and_a_glob() -> None:
