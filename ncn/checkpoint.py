@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from ncn.errors import InputError
-from ncn.files import read_json, replacing_directory, write_json
+from ncn.files import read_json, replacing, replacing_directory, write_json
 from ncn.model import LanguageModel, ModelConfig
 
 WEIGHTS = "model.safetensors"
@@ -21,7 +21,8 @@ def save_model(model: LanguageModel, directory: str | Path) -> None:
     with replacing_directory(directory) as beside:
         write_json(beside / CONFIG, json.loads(model.config.model_dump_json()))
         tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-        save_file(tensors, beside / WEIGHTS)
+        with replacing(beside / WEIGHTS, "wb") as file:
+            file.write(save(tensors))
 
 
 def load_model(directory: str | Path) -> LanguageModel:

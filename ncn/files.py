@@ -81,7 +81,7 @@ def write_tsv(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def read_tsv(path: str | Path) -> list[dict[str, str]]:
-    """Read a tab-separated file with a header; raises InputError where it is missing."""
+    """Read a tab-separated file with a header; raises InputError where it is missing or ragged."""
     try:
         header, *lines = Path(path).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -89,7 +89,11 @@ def read_tsv(path: str | Path) -> list[dict[str, str]]:
     except ValueError:
         raise InputError(f"{path} is empty: a header line was expected") from None
     columns = header.split("\t")
-    return [dict(zip(columns, line.split("\t"), strict=True)) for line in lines]
+    rows = [line.split("\t") for line in lines]
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(columns):
+            raise InputError(f"{path}: line {number} has {len(row)} of {len(columns)} columns")
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def sha256_of(path: str | Path) -> str:

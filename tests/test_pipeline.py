@@ -5,6 +5,7 @@ on a small experiment.
 """
 
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -16,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from ncn.config import END_OF_TEXT, load_params
+from ncn.config import END_OF_TEXT, Params, Settings, load_params
 from ncn.profile import apply_profile
 from ncn.stories import write_stories
 from ncn.tokenizer import train_tokenizer
 from tests.conftest import ROOT, SHARED
 from tests.hub import serve_hub
+from tests.test_pipeline_definition import STAGES
 
 ARMS = ("baseline", "ncn", "ncn_causal")
 
@@ -162,6 +164,42 @@ def test_a_shared_remote_leaves_another_clone_nothing_to_do(
     clone.run("dvc", "pull")
     assert ran(clone.run("dvc", "repro")) == set()
     assert "identical" in clone.run("python", "-m", "ncn.summary")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_every_setting_it_reads_and_no_other(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Run in a copy, in this process, with every read of a setting noted."""
+    shutil.copytree(project.folder, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    command = STAGES[stage]["cmd"].split()
+    runs = [["--arm", arm, "--seed", "1"] for arm in ARMS] if "matrix" in STAGES[stage] else [[]]
+    params = load_params("params.yaml")
+    owners = {id(getattr(params, name)): f"{name}." for name in Params.model_fields}
+    owners[id(params)] = ""
+    read: set[str] = set()
+
+    def noted(self: Settings, name: str) -> Any:
+        fields = set(type(self).model_fields)
+        asked = fields if name == "model_dump" else fields & {name}
+        if id(self) in owners:
+            read.update(owners[id(self)] + key for key in asked)
+        return object.__getattribute__(self, name)
+
+    module = importlib.import_module(command[2])
+    monkeypatch.setattr(module, "load_params", lambda: params)
+    monkeypatch.setattr(Settings, "__getattribute__", noted)
+    for arguments in runs:
+        monkeypatch.setattr("sys.argv", [command[2], *arguments])
+        module.main()
+    declared = {param.removesuffix(".${item.arm}") for param in STAGES[stage]["params"]}
+    sections = {param.split(".")[0] for param in declared}
+    assert {key for key in read if "." not in key} == sections
+    partly = {param.split(".")[0] for param in declared if "." in param}
+    assert {key for key in read if key.split(".")[0] in partly and "." in key} == {
+        param for param in declared if "." in param
+    }
 
 
 def test_one_setting_reruns_only_what_depends_on_it_and_the_metrics_show_it(

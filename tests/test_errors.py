@@ -1,0 +1,123 @@
+"""A tired person's view: one line, a status that is not 0, nothing half-written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ncn.checkpoint import save_model
+from ncn.config import Params
+from ncn.errors import InputError, run_command
+from ncn.files import read_json, read_tsv, replacing, replacing_directory, write_json, write_tsv
+from ncn.model import build_model
+from tests.conftest import ROOT
+
+
+def fails(message: str) -> None:
+    raise InputError(message)
+
+
+def test_bad_input_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ending:
+        run_command(lambda: fails("key: value is not allowed"))
+    assert ending.value.code == "error: key: value is not allowed"  # printed, status 1
+
+
+def test_an_interrupt_never_counts_as_success() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ending:
+        run_command(interrupted)
+    assert ending.value.code == 130
+
+
+def test_a_programming_error_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: print(1 // 0))
+
+
+def full(path: Path) -> None:
+    """What is written beside `path` goes to a device without space."""
+    (path.parent / f".{path.name}.new").symlink_to("/dev/full")
+
+
+def test_a_full_disk_is_said_in_one_line_and_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    write_json(path, {"old": 1})
+    full(path)
+    with pytest.raises(SystemExit) as ending:
+        run_command(lambda: write_json(path, {"new": 1}))
+    assert str(ending.value.code).startswith("error: no space left on")
+    assert read_json(path) == {"old": 1}
+    assert [each.name for each in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_a_full_disk_leaves_no_half_model(
+    tiny: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(build_model(tiny, "ncn", 97, 1), tmp_path / "model")
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+
+    def no_space(file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(SystemExit, match="no space left on"):
+        run_command(lambda: save_model(build_model(tiny, "ncn", 97, 2), tmp_path / "model"))
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    write_json(tmp_path / "out" / "a.json", 1)
+    with pytest.raises(InputError), replacing_directory(tmp_path / "out") as beside:
+        write_json(beside / "b.json", 2)
+        fails("half way")
+    with pytest.raises(InputError), replacing(tmp_path / "out" / "a.json") as file:
+        file.write("half")
+        fails("half way")
+    assert [each.name for each in tmp_path.rglob("*")] == ["out", "a.json"]
+    assert read_json(tmp_path / "out" / "a.json") == 1
+
+
+def test_tables_come_back_as_written(tmp_path: Path) -> None:
+    write_tsv(tmp_path / "t.tsv", [{"arm": "ncn", "loss": 0.1}, {"arm": "b", "loss": 1e-17}])
+    assert read_tsv(tmp_path / "t.tsv") == [
+        {"arm": "ncn", "loss": "0.1"},
+        {"arm": "b", "loss": "1e-17"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "does not exist"), ("", "is empty"), ("a\tb\n1\n", "line 2 has 1 of 2 columns")],
+)
+def test_a_damaged_table_is_named(tmp_path: Path, content: str | None, words: str) -> None:
+    path = tmp_path / "t.tsv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=words):
+        read_tsv(path)
+
+
+def test_nan_never_reaches_a_json_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "m.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", ["tokenize_corpus", "compare", "convergence", "brain_scan"])
+def test_a_stage_without_its_inputs_says_what_to_run(tmp_path: Path, stage: str) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    done = subprocess.run(
+        [sys.executable, "-m", f"stages.{stage}"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert "dvc" in done.stderr
