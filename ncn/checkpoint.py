@@ -58,7 +58,10 @@ def load_model(directory: str | Path) -> LanguageModel:
             f"{path}: {name} has shape {found.get(name, 'none')},"
             f" but {CONFIG} says {expected.get(name, 'none')}"
         )
-    model.load_state_dict(weights, assign=True)
+    # A copy lies where torch aligns it. safetensors' own buffers lie anywhere, and the last bits
+    # of a matrix product depend on it.
+    aligned = {name: tensor.clone() for name, tensor in weights.items()}
+    model.load_state_dict(aligned, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     if model.control is not None and model.control.settings.frozen:

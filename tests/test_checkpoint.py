@@ -30,6 +30,13 @@ def test_a_loaded_model_gives_identical_logits(tiny: Params, arm: str, tmp_path:
     assert all(p.requires_grad for p in loaded.parameters())
 
 
+def test_loaded_weights_are_aligned_so_that_two_loads_compute_the_same(
+    tiny: Params, tmp_path: Path
+) -> None:
+    save_model(build_model(tiny, "ncn", VOCABULARY), tmp_path / "model")
+    assert all(p.data_ptr() % 64 == 0 for p in load_model(tmp_path / "model").parameters())
+
+
 def test_tied_weights_are_stored_once(tiny: Params, tmp_path: Path) -> None:
     save_model(build_model(tiny, "ncn", VOCABULARY), tmp_path / "model")
     shapes = [tuple(t.shape) for t in load_file(tmp_path / "model/model.safetensors").values()]
