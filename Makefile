@@ -29,7 +29,7 @@ define LOCK_HEADER
 endef
 export LOCK_HEADER
 
-.PHONY: help setup repro test lock
+.PHONY: help setup repro test bench lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ test: $(INSTALLED) ## Lint, format check, types, tests: what CI runs
 	ruff format --check
 	mypy
 	pytest
+
+bench: $(INSTALLED) ## Measure what a control network costs on this machine: metrics/benchmark.md
+	python -m ncn.benchmark
 
 lock: $(INSTALLED) ## Pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade moves to the newest)
 	@command -v uv >/dev/null || python -m pip install --quiet uv

@@ -134,9 +134,9 @@ class Model(Settings):
 
 
 class ControlNetwork(Settings):
-    """The control network of an arm; `controller: none` is a plain transformer."""
+    """The control of an arm: a network, static scalars, or none (a plain transformer)."""
 
-    controller: Literal["network", "none"]
+    controller: Literal["network", "static", "none"]
     hidden: Count
     heads: Count
     salience: Salience
@@ -156,10 +156,17 @@ class ControlNetwork(Settings):
         return self
 
 
+class ModelConfig(Model):
+    """All that rebuilds a model: the shape, the vocabulary and the control network, if any."""
+
+    vocab_size: Count
+    control: ControlNetwork | None = None
+
+
 class Baseline(Settings):
     """How an arm without a control network makes up for the missing parameters."""
 
-    match: Literal["parameters", "none"]
+    match: Literal["parameters", "flops", "none"]
     multiple_of: Count
 
 
@@ -205,6 +212,16 @@ class BrainScan(Settings):
     texts: list[Annotated[StrictStr, Field(min_length=1)]] = Field(min_length=1)
 
 
+class Generate(Settings):
+    """Sample texts, the same prompts for every run."""
+
+    prompts: list[Annotated[StrictStr, Field(min_length=1)]] = Field(min_length=1)
+    max_new_tokens: Count
+    temperature: Annotated[Number, Field(ge=0)]
+    top_k: Annotated[StrictInt, Field(ge=0)]
+    top_p: Annotated[Number, Field(gt=0, le=1)]
+
+
 # What an arm may change: any setting of these two sections.
 ARM_SETTINGS = {*ControlNetwork.model_fields, *Baseline.model_fields}
 
@@ -225,6 +242,7 @@ class Params(Settings):
     eval: Eval
     convergence: Convergence
     brain_scan: BrainScan
+    generate: Generate
 
     @model_validator(mode="after")
     def _every_arm_can_be_built(self) -> Self:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ncn.config import ControlNetwork as ControlSettings
 from ncn.config import Salience
-from ncn.salience import SaliencePooling
+from ncn.salience import SaliencePooling, Tonic
 
 NORM_EPS = 1e-5
 
@@ -36,13 +36,64 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def actuate(z: Tensor, settings: ControlSettings) -> dict[str, Tensor]:
+    """The signals of z [..., L * S] (layer-major), by name, each [..., L]."""
+    # Exponentials of a half-precision z would leave the signals three digits.
+    z = at_least_single(z).unflatten(-1, (-1, len(settings.signals)))
+    signals: dict[str, Tensor] = {}
+    for name, column in zip(settings.signals, z.unbind(-1), strict=True):
+        match name:
+            case "gain" if settings.gain == "2sigmoid":
+                signals[name] = 2 * column.sigmoid()
+            case "gain":
+                signals[name] = column.sigmoid() + 0.5
+            case "precision":
+                signals[name] = (F.softplus(column) + 0.01).clamp(max=settings.precision_max)
+            case "ffn_gate":
+                signals[name] = column.sigmoid()
+    return signals
+
+
+@torch.no_grad()
+def start_at_declared_signals(bias: Tensor, settings: ControlSettings) -> None:
+    """Set the output biases [L * S] that `ncn.init` declares."""
+    start = [
+        IDENTITY_BIAS[name] if settings.init == "identity" else 0.0 for name in settings.signals
+    ]
+    bias.view(-1, len(start)).copy_(torch.tensor(start))
+
+
+class StaticControl(nn.Module):
+    """One learned scalar a layer and signal, whatever the text: `controller: static`.
+
+    What any claim of dynamic control has to beat: it can rescale branches, and react to nothing.
+    """
+
+    pooling = None  # no stream of the text, so no mode to score it in
+
+    def __init__(self, n_layers: int, settings: ControlSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.bias = nn.Parameter(torch.empty(n_layers * len(settings.signals)))
+
+    @property
+    def output_bias(self) -> Tensor:
+        """Where the signals start, [L * S]."""
+        return self.bias
+
+    def forward(
+        self, x: Tensor, salience: Salience | None = None, tonic: Tonic | None = None
+    ) -> dict[str, Tensor]:
+        """The same signals at every position of x [B, T, D], each [B, T, L]."""
+        return actuate(self.bias.expand(*x.shape[:2], -1), self.settings)
+
+
 class ControlNetwork(nn.Module):
     """x [B, T, D] -> the signals, by name, each [B, T, L]. Only those of `settings.signals`."""
 
     def __init__(self, d_model: int, n_layers: int, settings: ControlSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.n_layers = n_layers
         self.pooling = (
             None if settings.salience == "none" else SaliencePooling(d_model, settings.heads)
         )
@@ -50,39 +101,37 @@ class ControlNetwork(nn.Module):
         self.hidden = nn.Linear(d_model, settings.hidden)
         self.output = nn.Linear(settings.hidden, n_layers * len(settings.signals))
 
-    def forward(self, x: Tensor, salience: Salience | None = None) -> dict[str, Tensor]:
+    @property
+    def output_bias(self) -> Tensor:
+        """Where the signals start, [L * S]."""
+        return self.output.bias
+
+    def forward(
+        self, x: Tensor, salience: Salience | None = None, tonic: Tonic | None = None
+    ) -> dict[str, Tensor]:
         """The signals for embeddings x [B, T, D].
 
         Args:
             x: token plus position embeddings.
             salience: pool in another mode than the network was built for: `reactive` scores a
                 model as the published code generates with it.
+            tonic: where x continues a text that is read in pieces, see `SaliencePooling.forward`.
         """
         mode = salience or self.settings.salience
-        context = x if self.pooling is None else x + self.pooling(x, mode)
+        context = x if self.pooling is None else x + self.pooling(x, mode, tonic)
         hidden = ACTIVATIONS[self.settings.activation](self.hidden(self.norm(context)))
-        # Exponentials of a half-precision z would leave the signals three digits.
-        z = at_least_single(self.output(hidden))
-        z = z.unflatten(-1, (self.n_layers, len(self.settings.signals)))
-        columns = z.unbind(-1)
-        return {
-            name: self._signal(name, column)
-            for name, column in zip(self.settings.signals, columns, strict=True)
-        }
+        return actuate(self.output(hidden), self.settings)
 
-    def _signal(self, name: str, z: Tensor) -> Tensor:
-        if name == "gain":
-            return 2 * z.sigmoid() if self.settings.gain == "2sigmoid" else z.sigmoid() + 0.5
-        if name == "precision":
-            return (F.softplus(z) + 0.01).clamp(max=self.settings.precision_max)
-        return z.sigmoid()
 
-    @torch.no_grad()
-    def set_output_bias(self) -> None:
-        """Start at the signal values that `ncn.init` declares."""
-        bias = self.output.bias.view(self.n_layers, len(self.settings.signals))
-        for column, name in enumerate(self.settings.signals):
-            bias[:, column] = IDENTITY_BIAS[name] if self.settings.init == "identity" else 0.0
+def make_control(
+    d_model: int, n_layers: int, settings: ControlSettings | None
+) -> ControlNetwork | StaticControl | None:
+    """What `controller` names; None for a plain transformer."""
+    if settings is None or settings.controller == "none":
+        return None
+    if settings.controller == "static":
+        return StaticControl(n_layers, settings)
+    return ControlNetwork(d_model, n_layers, settings)
 
 
 def at_least_single(x: Tensor) -> Tensor:

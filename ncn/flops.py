@@ -5,8 +5,7 @@ activations and the actuators are a few operations per element. Training costs t
 forward pass (one for each of the two gradients of a product).
 """
 
-from ncn.config import ControlNetwork
-from ncn.model import ModelConfig
+from ncn.config import ControlNetwork, ModelConfig
 from ncn.salience import CHUNK
 
 
@@ -23,6 +22,8 @@ def flops_per_token(config: ModelConfig) -> int:
 
 def _control(config: ModelConfig, control: ControlNetwork) -> int:
     width, length = config.d_model, config.context_length
+    if control.controller == "static":
+        return 0
     outputs = config.n_layers * len(control.signals)
     controller = 2 * control.hidden * (width + outputs)
     projected = 2 * 2 * width**2  # value and output projection of one vector
