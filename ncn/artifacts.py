@@ -14,6 +14,7 @@ SUMMARY = Path("metrics/summary.json")
 COMPARISON = Path("metrics/compare.json")
 CONVERGENCE = Path("metrics/convergence.json")
 BRAIN_SCAN = Path("metrics/brain_scan.json")
+SAMPLES = Path("metrics/samples.json")
 TIMING = Path("metrics/timing.json")
 
 CURVES = Path("plots/curves.tsv")

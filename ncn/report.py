@@ -21,6 +21,7 @@ from ncn.artifacts import (
     COMPARISON,
     CONVERGENCE,
     CONVERGENCE_PLOT,
+    SAMPLES,
     SUMMARY,
     TOKENS,
     evaluation_metrics,
@@ -75,6 +76,7 @@ class Inputs:
     runs: list[Run]
     published: dict[str, Any]  # the published series' entry of metrics/convergence.json
     curves: str | None  # data: URI
+    samples: dict[str, dict[str, str]]  # by prompt and run, what follows the prompt
     meta: dict[str, Any]  # of data/tokens
     missing: list[str] = field(default_factory=list)
 
@@ -133,6 +135,7 @@ def gather(params: Params) -> Inputs:
         runs=runs,
         published=entry(convergence, "published run 1", CONVERGENCE),
         curves=picture(CONVERGENCE_PLOT),
+        samples=entry(read(SAMPLES), "samples", SAMPLES),
         meta=meta,
         missing=missing,
     )

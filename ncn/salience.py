@@ -9,6 +9,7 @@ score of a token is an inner product with one folded vector a head,
 so no key is ever projected, and the constant (with it the key bias) drops out of the softmax.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,30 @@ class SalienceState(NamedTuple):
     maximum: Tensor
     total: Tensor
     weighted: Tensor
+
+
+@dataclass
+class Tonic:
+    """The tonic stream while a text is read in pieces: what one call hands to the next.
+
+    state: of the causal pooling; None before the first position.
+    refresh: rows [B] (or [1]: all alike) whose c is recomputed in the next call; the others keep
+        the last c that they used. None: every row.
+    context: that last c, [B, 1, D].
+    query: the folded query f [H, D]: fixed by the weights, so folded once a text.
+    """
+
+    state: SalienceState | None = None
+    refresh: Tensor | None = None
+    context: Tensor | None = None
+    query: Tensor | None = None
+
+    def hold(self, pooled: Tensor) -> Tensor:
+        """The c to use at the positions of `pooled` [B, T, D]: it, or the last one."""
+        if self.refresh is not None and self.context is not None:
+            pooled = torch.where(self.refresh[:, None, None], pooled, self.context)
+        self.context = pooled[:, -1:]
+        return pooled
 
 
 def prefix_softmax(
@@ -63,8 +88,10 @@ def prefix_softmax(
         # The softmax does not depend on its maximum, so no gradient flows through it.
         running = torch.maximum(score.detach().cummax(dim=2).values, state.maximum[..., None])
         exponent = score[:, :, None, :] - running[..., None]  # [B, H, t, s]
-        future = torch.ones(exponent.shape[-2:], dtype=torch.bool, device=score.device).triu(1)
-        weights = exponent.masked_fill(future, -torch.inf).exp()
+        if score.shape[2] > 1:  # one position, as generation adds them, has no future to mask
+            future = torch.ones(exponent.shape[-2:], dtype=torch.bool, device=score.device).triu(1)
+            exponent = exponent.masked_fill(future, -torch.inf)
+        weights = exponent.exp()
         carried = (state.maximum[..., None] - running).exp()  # [B, H, t]
         total = carried * state.total[..., None] + weights.sum(-1)
         weighted = carried[..., None] * state.weighted[:, :, None] + weights @ value
@@ -91,17 +118,35 @@ class SaliencePooling(nn.Module):
         self.v_proj = nn.Linear(d_model, d_model)
         self.out_proj = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor, mode: Salience) -> Tensor:
-        """Pool x [B, T, D]; returns [B, 1, D] for `global`, else [B, T, D]."""
+    def forward(self, x: Tensor, mode: Salience, tonic: Tonic | None = None) -> Tensor:
+        """Pool x [B, T, D]; returns [B, 1, D] for `global`, else [B, T, D].
+
+        Args:
+            x: the embeddings; with `tonic`, those of the positions after the ones it has seen.
+            mode: see above.
+            tonic: carries the past of x and is brought up to date.
+
+        Raises:
+            ValueError: a mode that pools nothing, or `global` with `tonic`.
+        """
+        if tonic is None:
+            return self._pooled(x, mode, Tonic())
+        if mode == "global":
+            raise ValueError("global salience pools the future, which a text in pieces has not yet")
+        return tonic.hold(self._pooled(x, mode, tonic))
+
+    def _pooled(self, x: Tensor, mode: Salience, tonic: Tonic) -> Tensor:
         if mode == "reactive":  # a softmax over one position is 1: only the value is left
             return self.out_proj(self.v_proj(x))
-        scores = x @ self._folded_query().T  # [B, T, H]
+        if tonic.query is None:
+            tonic.query = self._folded_query()
+        scores = x @ tonic.query.T  # [B, T, H]
         if mode == "global":  # pool first, so that only one vector a sequence is projected
             pooled = scores.softmax(dim=1).transpose(1, 2) @ x  # [B, H, D]
             return self.out_proj(self._values_of(pooled))[:, None]
         if mode == "causal":  # every position is projected anyway: project first, pool D not H * D
             values = self.v_proj(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
-            means, _ = prefix_softmax(scores.transpose(1, 2), values)
+            means, tonic.state = prefix_softmax(scores.transpose(1, 2), values, tonic.state)
             return self.out_proj(means.transpose(1, 2).flatten(2))
         raise ValueError(f"salience {mode!r} pools nothing; allowed are global, causal, reactive")
 

@@ -140,7 +140,7 @@ def test_a_fresh_clone_sees_that_nothing_changed(project: Project, tmp_path: Pat
     clone = Project(tmp_path / "clone", project.environment)
     lines = clone.run("dvc", "repro", "--dry", "--allow-missing").splitlines()
     stages = [line for line in lines if line.startswith("Stage")]
-    assert len(stages) == 12
+    assert len(stages) == 13
     assert all("didn't change, skipping" in line for line in stages)
 
 
@@ -148,7 +148,7 @@ def test_a_second_run_from_nothing_makes_the_same_lock(project: Project, tmp_pat
     project.run("git", "clone", "-q", str(project.folder), str(tmp_path / "clone"))
     clone = Project(tmp_path / "clone", project.environment)
     # Forced: files in git (metrics, plots) would let a plain repro skip the later stages.
-    assert len(ran(clone.run("dvc", "repro", "--force"))) == 12
+    assert len(ran(clone.run("dvc", "repro", "--force"))) == 13
     assert clone.lock == project.lock
     assert clone.run("git", "status", "--porcelain") == ""
 
@@ -209,7 +209,7 @@ def test_one_setting_reruns_only_what_depends_on_it_and_the_metrics_show_it(
     output = project.run("dvc", "exp", "run", "-S", "ncn.hidden=16")
     # The baseline too: its width restores the parameter count of `ncn`.
     arms = {f"{stage}@{arm}" for stage in ("train", "evaluate") for arm in ARMS}
-    assert ran(output) == arms | {"compare", "convergence", "brain_scan", "report"}
+    assert ran(output) == arms | {"compare", "convergence", "brain_scan", "generate", "report"}
     shown = json.loads(project.run("dvc", "metrics", "diff", "--json"))
     change = shown["metrics/summary.json"]["ncn.delta_ppl"]
     assert change["old"] == before["ncn"]["delta_ppl"]

@@ -16,6 +16,7 @@ from ncn.artifacts import (
     CONVERGENCE,
     CONVERGENCE_PLOT,
     REPORT,
+    SAMPLES,
     SUMMARY,
     TOKENS,
     evaluation_metrics,
@@ -138,6 +139,8 @@ def params(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
                 (BRAIN_SCAN_PLOTS / f"{run}.png").write_bytes(PIXEL)
     write_json(CONVERGENCE, {"runs": curves, "published run 1": CURVE})
     write_json(BRAIN_SCAN, scans)
+    texts = {run: f" a tale by {run} <b>" for run in curves}
+    write_json(SAMPLES, {"samples": dict.fromkeys(params.generate.prompts, texts)})
     CONVERGENCE_PLOT.write_bytes(PIXEL)
     return params
 
@@ -215,8 +218,8 @@ def test_every_seed_has_its_rows_and_the_page_says_that_it_averages(params: Para
     assert "mean of 2 seeds" in page.text
     assert "One seed" not in page.text
     heads = [row[0] for row in page.rows if row]
-    tables = ("how it ends", "tokens to reach", "the runs")
-    assert all(heads.count(run_name(arm, 77)) == len(tables) for arm in params.arms)
+    expected = 3 + len(params.generate.prompts)  # how it ends, tokens to reach, the runs; samples
+    assert all(heads.count(run_name(arm, 77)) == expected for arm in params.arms)
 
 
 def test_an_arm_that_was_not_trained_is_named_and_not_raised(params: Params) -> None:
@@ -340,3 +343,11 @@ def test_intervals_share_their_decimals() -> None:
 
 def test_nan_is_found_at_any_depth() -> None:
     assert list(not_finite({"a": [{"b": math.inf}, 1.0], "c": None})) == ["a[0].b"]
+
+
+def test_every_prompt_stands_with_the_text_of_every_run(params: Params) -> None:
+    page = page_of(params)
+    for prompt in params.generate.prompts:
+        assert prompt in page.text
+    for run in (run_name(arm, seed) for arm in params.arms for seed in params.seeds):
+        assert page.text.count(f"a tale by {run} <b>") == len(params.generate.prompts)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ncn.salience import CHUNK, SaliencePooling, prefix_softmax
+from ncn.salience import CHUNK, SaliencePooling, Tonic, prefix_softmax
 
 D, H, B = 24, 2, 3
 
@@ -80,6 +80,47 @@ def test_the_state_carries_the_past(cut: int) -> None:
     first, state = prefix_softmax(scores[..., :cut], values[:, :, :cut])
     second, _ = prefix_softmax(scores[..., cut:], values[:, :, cut:], state)
     torch.testing.assert_close(torch.cat([first, second], dim=2), whole)
+
+
+@pytest.mark.parametrize("mode", ["causal", "reactive"])
+@pytest.mark.parametrize("pieces", [(1,) * 9, (4, 5), (CHUNK + 2, 1, 1, 3)])
+def test_pooling_in_pieces_is_pooling_at_once(mode: str, pieces: tuple[int, ...]) -> None:
+    module, x, tonic = pooling(), embeddings(sum(pieces)), Tonic()
+    parts = [module(piece, mode, tonic) for piece in x.split(pieces, dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), module(x, mode))
+
+
+def test_the_state_stays_exact_and_small_over_a_long_text_of_growing_scores() -> None:
+    length = 5000
+    scores = (0.7 * torch.arange(length)).view(length, 1, 1, 1)
+    values = torch.randn(length, 1, 1, 1, 4, generator=torch.Generator().manual_seed(0))
+    state = None
+    for score, value in zip(scores, values, strict=True):
+        mean, state = prefix_softmax(score, value, state)
+    weights = scores.flatten().double().softmax(0)
+    torch.testing.assert_close(mean.double().flatten(), weights @ values.double().view(length, 4))
+    assert state is not None
+    assert sum(part.numel() for part in state) == 1 + 1 + 4
+
+
+def test_held_rows_keep_their_context_and_still_take_in_what_they_read() -> None:
+    module, x, tonic = pooling(), embeddings(8), Tonic()
+    whole = module(x, "causal")
+    module(x[:, :5], "causal", tonic)
+    tonic.refresh = torch.tensor([True, False, False])
+    sixth = module(x[:, 5:6], "causal", tonic)
+    torch.testing.assert_close(sixth[0], whole[0, 5:6])
+    torch.testing.assert_close(sixth[1:], whole[1:, 4:5])
+    tonic.refresh = torch.tensor([False, True, False])
+    seventh = module(x[:, 6:7], "causal", tonic)
+    torch.testing.assert_close(seventh[:, 0], whole[torch.arange(3), torch.tensor([5, 6, 4])])
+    tonic.refresh = None
+    torch.testing.assert_close(module(x[:, 7:], "causal", tonic), whole[:, 7:])
+
+
+def test_global_pooling_has_no_state() -> None:
+    with pytest.raises(ValueError, match="global salience pools the future"):
+        pooling()(embeddings(3), "global", Tonic())
 
 
 def test_an_unknown_mode_is_refused() -> None:

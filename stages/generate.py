@@ -1,0 +1,46 @@
+"""Trained models -> the same prompts, continued by every run, side by side.
+
+In:  data/models/ARM-SEED, data/tokens/tokenizer.
+Out: metrics/samples.json.
+"""
+
+from ncn.artifacts import SAMPLES, TOKENIZER, model_directory, run_name
+from ncn.checkpoint import load_model
+from ncn.config import load_params
+from ncn.errors import run_command
+from ncn.files import write_json
+from ncn.generate import continue_texts, generation_salience
+from ncn.sampling import Sampling
+from ncn.timing import timed
+from ncn.tokenizer import load_tokenizer
+
+
+def main() -> None:
+    """Generate on the CPU, on which the same seed draws the same text again."""
+    params = load_params()
+    settings = params.generate
+    sampling = Sampling(settings.temperature, settings.top_k, settings.top_p)
+    tokenizer = load_tokenizer(TOKENIZER)
+    samples: dict[str, dict[str, str]] = {prompt: {} for prompt in settings.prompts}
+    salience: dict[str, str | None] = {}
+    with timed("generate"):
+        for arm in params.arms:
+            for seed in params.seeds:
+                run = run_name(arm, seed)
+                model = load_model(model_directory(run))
+                salience[run] = generation_salience(model, None)
+                texts = continue_texts(
+                    model, tokenizer, settings.prompts, settings.max_new_tokens, sampling,
+                    params.seed,
+                )  # fmt: skip
+                for prompt, text in zip(settings.prompts, texts, strict=True):
+                    samples[prompt][run] = text
+    shown = settings.model_dump(exclude={"prompts"}) | {"seed": params.seed}
+    write_json(SAMPLES, {"settings": shown, "salience": salience, "samples": samples})
+    for prompt, texts_by_run in samples.items():
+        for run, text in texts_by_run.items():
+            print(f"{run}: {prompt}{text}\n")
+
+
+if __name__ == "__main__":
+    run_command(main)
