@@ -11,6 +11,7 @@ last three quarters of it are encoded again as a text of their own (`window_star
 """
 
 import argparse
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -59,7 +60,6 @@ def generation_salience(model: LanguageModel, salience: Salience | None) -> Sali
     return salience
 
 
-@torch.inference_mode()
 def stream(
     model: LanguageModel,
     tokens: Tensor,
@@ -71,7 +71,7 @@ def stream(
     refresh: Refresh = ALWAYS,
     cached: bool = True,
 ) -> Iterator[Tensor]:
-    """Yield the next token of each row, [B], until max_new_tokens or until every row stopped.
+    """The next token of each row, [B], again and again, until there are enough or all rows stopped.
 
     Args:
         model: put into evaluation mode.
@@ -99,7 +99,24 @@ def stream(
         raise InputError(f"seed {wrong[0]}: allowed are 0 to 2**63 - 1")
     if not cached and refresh != ALWAYS:
         raise InputError("a refresh policy needs the cache: it is what holds the tonic signal")
-    salience = generation_salience(model.eval(), salience)
+    mode = generation_salience(model.eval(), salience)
+    return _draw(model, tokens, max_new_tokens, sampling, seeds, mode, stop, refresh, cached)
+
+
+@torch.inference_mode()
+def _draw(
+    model: LanguageModel,
+    tokens: Tensor,
+    max_new_tokens: int,
+    sampling: Sampling,
+    seeds: Sequence[int],
+    salience: Salience | None,
+    stop: int | None,
+    refresh: Refresh,
+    cached: bool,
+) -> Iterator[Tensor]:
+    """The tokens of `stream`, which has checked the arguments."""
+    (batch, length), context = tokens.shape, model.config.context_length
     device = model.embedding.weight.device
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
     cache = Cache(model, batch) if cached else None
@@ -260,21 +277,20 @@ def _arguments() -> argparse.Namespace:
     parser = _Parser(
         prog="python -m ncn.generate",
         description="Continue a prompt, or each of a file, up to the end of the story.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="a directory, such as data/models/ncn-1")
     prompts = parser.add_mutually_exclusive_group()
-    prompts.add_argument("--prompt", metavar="TEXT", default="", help="empty: begins a story")
+    prompts.add_argument("--prompt", metavar="TEXT", default="", help="without: a new story")
     prompts.add_argument("--prompts-file", metavar="FILE", help="a prompt a line")
-    add("--max-new-tokens", metavar="N", type=int, default=200, help="at most so many")
-    add("--temperature", metavar="X", type=float, default=0.8, help="0 is greedy")
-    add("--top-k", metavar="N", type=int, default=50, help="the likeliest tokens; 0 is all")
-    add("--top-p", metavar="X", type=float, default=1.0, help="share of the probability kept")
-    add("--seed", metavar="N", type=int, default=0, help="prompt i of a file has seed + i")
+    add("--max-new-tokens", metavar="N", type=int, default=200, help="at most (%(default)s)")
+    add("--temperature", metavar="X", type=float, default=0.8, help="0: greedy (%(default)s)")
+    add("--top-k", metavar="N", type=int, default=50, help="tokens kept, 0: all (%(default)s)")
+    add("--top-p", metavar="X", type=float, default=1.0, help="probability kept (%(default)s)")
+    add("--seed", metavar="N", type=int, default=0, help="prompt i of a file: + i (%(default)s)")
     add("--salience", choices=("causal", "reactive"), help="another than the model's own")
     add("--refresh", metavar="WHEN", default="1", help="of c: every N tokens, or entropy:NATS")
-    add("--tokenizer", metavar="DIR", default=TOKENIZER, help="vocab.json and merges.txt")
+    add("--tokenizer", metavar="DIR", default=TOKENIZER, help="the model's (%(default)s)")
     return parser.parse_args()
 
 
@@ -286,6 +302,15 @@ def _read_prompts(path: str) -> list[str]:
     if not prompts:
         raise InputError(f"--prompts-file {path} is empty: a prompt a line was expected")
     return prompts
+
+
+def _write(pieces: Iterable[str]) -> None:
+    """Print each piece when it is there, until the reader (head, less) has had enough."""
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
 
 
 def main() -> None:
@@ -315,17 +340,15 @@ def main() -> None:
             model, tokenizer, prompts, wanted, sampling, arguments.seed,
             arguments.salience, refresh,
         )  # fmt: skip
-        for prompt, text in zip(prompts, texts, strict=True):
-            print(f"{prompt}{text}\n{END_OF_TEXT}")
+        pairs = zip(prompts, texts, strict=True)
+        _write(f"{prompt}{text}\n{END_OF_TEXT}\n" for prompt, text in pairs)
         return
     (prompt,) = prompts
     new = stream(
         model, torch.tensor([encode_prompt(model, tokenizer, prompt)]), wanted, sampling,
         [arguments.seed], arguments.salience, tokenizer.end_of_text, refresh,
     )  # fmt: skip
-    for piece in stream_text(tokenizer, chain(tokenizer.encode(prompt), map(int, new))):
-        print(piece, end="", flush=True)
-    print()
+    _write(chain(stream_text(tokenizer, chain(tokenizer.encode(prompt), map(int, new))), "\n"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from ncn.generate import (
     continue_texts,
     generate,
     generation_salience,
+    stream,
     stream_text,
     window_start,
 )
@@ -471,26 +473,25 @@ def test_the_command_prints_the_prompt_and_its_text(
     assert run("--prompt", "Once upon", "--max-new-tokens", "12", "--seed", "5") != printed
 
 
-def test_the_command_writes_each_piece_when_it_is_there(
+def test_the_command_writes_each_piece_before_it_draws_the_next(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written: list[str] = []
-    monkeypatch.setattr(
-        "builtins.print",
-        lambda *what, end="\n", flush=False: written.append(what[0] if what else end),
-    )
-    slow = command.stream
-    seen: list[int] = []
+    flushed: list[str] = []
 
-    def watched(*arguments: object) -> Iterator[Tensor]:
-        for token in slow(*arguments):  # type: ignore[arg-type]
-            seen.append(len(written))
+    def note(*pieces: str, end: str = "\n", flush: bool = False) -> None:
+        flushed.extend(pieces if flush else [])
+
+    def watched(*arguments: Any) -> Iterator[Tensor]:
+        for token in stream(*arguments):
+            counts.append(len(flushed))
             yield token
 
+    counts: list[int] = []
+    monkeypatch.setattr("builtins.print", note)
     monkeypatch.setattr(command, "stream", watched)
     run("--prompt", "Once", "--max-new-tokens", "8", "--temperature", "0")
-    assert seen == sorted(seen)
-    assert seen[-1] > seen[0]
+    assert len(counts) == 8
+    assert 0 < counts[0] < counts[-1] < len(flushed)
 
 
 def test_prompts_from_a_file_come_out_in_order_each_ended(
@@ -546,12 +547,13 @@ def test_salience_and_refresh_reach_the_model(run: Run) -> None:
     ],
 )
 def test_what_the_command_cannot_do_is_one_line(
-    run: Run, arguments: list[str], message: str
+    run: Run, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ending:
         run(*arguments)
     assert str(ending.value.code).startswith(f"error: {message}")
     assert "\n" not in str(ending.value.code)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_missing_model_and_a_foreign_tokenizer_are_one_line(
