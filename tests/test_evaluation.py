@@ -95,6 +95,6 @@ def test_the_leak_catches_a_planted_one(tiny: Params, monkeypatch: pytest.Monkey
     assert future_leak(model, rows(4), 42) == 0
     attend = F.scaled_dot_product_attention
     monkeypatch.setattr(
-        F, "scaled_dot_product_attention", lambda q, k, v, is_causal: attend(q, k, v)
+        F, "scaled_dot_product_attention", lambda q, k, v, mask, is_causal: attend(q, k, v)
     )
     assert future_leak(model, rows(4), 42) > 0
