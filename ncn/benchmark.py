@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ncn.config import Params, read_yaml
+from ncn.config import Params
 from ncn.device import describe, mixed_precision, pick_device
 from ncn.errors import run_command
 from ncn.files import write_json, write_text
 from ncn.generate import generate
 from ncn.model import LanguageModel, build_model
 from ncn.optimizer import make_optimizer
-from ncn.profile import overlay
+from ncn.profile import experiment
 
 JSON, TABLE = Path("metrics/benchmark.json"), Path("metrics/benchmark.md")
 VOCABULARY = 50_257
@@ -29,13 +29,6 @@ ROUNDS = 15
 STEP_SEQUENCES = 2
 NEW_TOKENS = 256
 PROMPT = 16  # tokens
-
-
-def published_experiment() -> Params:
-    """params.yaml with profiles/paper.yaml laid over it, in memory."""
-    content = read_yaml("params.yaml")
-    overlay(content, read_yaml("profiles/paper.yaml"))
-    return Params.model_validate(content)
 
 
 def in_turn(timed: dict[str, Callable[[], None]], rounds: int, what: str) -> dict[str, list[float]]:
@@ -88,7 +81,11 @@ def generation(model: LanguageModel, cached: bool) -> Callable[[], None]:
     """256 tokens after a short prompt, with or without the caches."""
     device = next(model.parameters()).device
     prompt = torch.arange(PROMPT, device=device)[None]
-    return lambda: (generate(model, prompt, NEW_TOKENS, 1.0, 50, 0, cached=cached), None)[1]
+
+    def run() -> None:
+        generate(model, prompt, NEW_TOKENS, temperature=1.0, top_k=50, cached=cached)
+
+    return run
 
 
 def measure(params: Params, arms: Sequence[str]) -> dict[str, Any]:
@@ -166,7 +163,7 @@ def table(figures: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, print and keep the table."""
-    params = published_experiment()
+    params = experiment("paper")
     figures = measure(params, list(params.arms))
     write_json(JSON, figures)
     write_text(TABLE, table(figures))

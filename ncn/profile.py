@@ -17,7 +17,7 @@ from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.tokens import CommentToken
 
-from ncn.config import load_params, read_yaml
+from ncn.config import Params, load_params, read_yaml
 from ncn.errors import InputError, run_command
 from ncn.estimate import experiment_cost
 from ncn.files import replacing
@@ -144,6 +144,13 @@ def _in_place_of(before: Any, after: Any) -> Any:
 def _shown(value: Any) -> str:
     """A value in one line: text as it is, everything else as JSON, which is YAML too."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def experiment(name: str, params_path: str | Path = "params.yaml") -> Params:
+    """The experiment with profiles/NAME.yaml laid over it, in memory: no file changes."""
+    content = read_yaml(params_path)
+    overlay(content, read_yaml(Path(params_path).parent / PROFILES / f"{name}.yaml"))
+    return Params.model_validate(content)
 
 
 def main() -> None:

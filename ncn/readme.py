@@ -11,6 +11,7 @@ from ncn.artifacts import COMPARISON, SUMMARY, evaluation_metrics, run_name
 from ncn.config import load_params
 from ncn.errors import InputError, run_command
 from ncn.files import read_json, write_text
+from ncn.summary import difference, sees_the_future
 
 README = Path("README.md")
 BLOCK = re.compile(r"(?<=<!-- result -->\n).*?(?=<!-- /result -->)", re.DOTALL)
@@ -26,17 +27,18 @@ def result() -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for arm, entry in summary.items():
-        difference = "–"
-        if "delta_ppl" in entry:
-            low, high = entry["delta_ppl_low"], entry["delta_ppl_high"]
-            difference = f"{entry['delta_ppl']:+.4f} [{low:+.4f}, {high:+.4f}]"
-        leak = entry["future_leak"]
-        sees = f"**yes**: logits move by {leak:.2g}" if leak > 0 else "no"
         reactive = f"{entry['val_ppl_reactive']:.4f}" if "val_ppl_reactive" in entry else "–"
-        lines.append(
-            f"| `{arm}` | {entry['val_loss']:.4f} | {entry['val_ppl']:.4f} | {difference}"
-            f" | {entry['parameters']:,} | {entry['flops_per_token']:,} | {sees} | {reactive} |"
-        )
+        cells = [
+            f"`{arm}`",
+            f"{entry['val_loss']:.4f}",
+            f"{entry['val_ppl']:.4f}",
+            difference(entry) or "–",
+            f"{entry['parameters']:,}",
+            f"{entry['flops_per_token']:,}",
+            sees_the_future(entry),
+            reactive,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     yardsticks = read_json(evaluation_metrics(run_name(next(iter(summary)), seeds[0])))[
         "yardsticks"
     ]

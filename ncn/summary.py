@@ -14,24 +14,33 @@ from ncn.timing import read_timing
 Summary = dict[str, dict[str, float]]
 
 
+def difference(entry: dict[str, float]) -> str | None:
+    """The perplexity difference with its interval; None for the baseline itself."""
+    if "delta_ppl" not in entry:
+        return None
+    interval = f"{entry['delta_ppl_low']:+.4f}, {entry['delta_ppl_high']:+.4f}"
+    return f"{entry['delta_ppl']:+.4f} [{interval}]"
+
+
+def sees_the_future(entry: dict[str, float]) -> str:
+    """The future leak in words."""
+    leak = entry["future_leak"]
+    return f"yes: logits move by {leak:.2g}" if leak > 0 else "no"
+
+
 def table(summary: Summary) -> str:
     """The arms side by side, as text."""
     header = ["arm", "loss", "perplexity", "difference [95 %]", "parameters", "sees the future?"]
     rows = [header]
     for arm, entry in summary.items():
-        difference = "-"
-        if "delta_ppl" in entry:
-            interval = f"{entry['delta_ppl_low']:+.4f}, {entry['delta_ppl_high']:+.4f}"
-            difference = f"{entry['delta_ppl']:+.4f} [{interval}]"
-        leak = entry["future_leak"]
         rows.append(
             [
                 arm,
                 f"{entry['val_loss']:.4f}",
                 f"{entry['val_ppl']:.4f}",
-                difference,
+                difference(entry) or "-",
                 f"{entry['parameters']:,}",
-                f"yes: logits move by {leak:.2g}" if leak > 0 else "no",
+                sees_the_future(entry),
             ]
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]

@@ -6,6 +6,7 @@ import pytest
 
 from ncn.config import Params, load_params
 from ncn.model import LanguageModel, build_model
+from ncn.profile import experiment
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -29,21 +30,9 @@ def tiny(params: Params) -> Params:
 
 
 @pytest.fixture(scope="session")
-def published(params: Params) -> Params:
-    """The committed experiment with the published model."""
-    shape = params.model.model_copy(
-        update={
-            "d_model": 256,
-            "n_layers": 6,
-            "n_heads": 8,
-            "d_ff": 1024,
-            "context_length": 512,
-            "dropout": 0.1,
-        }
-    )
-    return params.model_copy(
-        update={"model": shape, "ncn": params.ncn.model_copy(update={"hidden": 64})}
-    )
+def published() -> Params:
+    """The published experiment, as profiles/paper.yaml has it."""
+    return experiment("paper", ROOT / "params.yaml")
 
 
 def with_arm(params: Params, **changes: object) -> Params:

@@ -19,7 +19,7 @@ def fails(message: str) -> None:
     raise InputError(message)
 
 
-def test_bad_input_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line_and_status_1() -> None:
     with pytest.raises(SystemExit) as ending:
         run_command(lambda: fails("key: value is not allowed"))
     assert ending.value.code == "error: key: value is not allowed"  # printed, status 1

@@ -121,7 +121,7 @@ def test_fewer_rows_than_a_batch_are_refused(tiny: Params) -> None:
 
 @pytest.mark.parametrize("arm", ["baseline", "ncn", "ncn_causal"])
 def test_one_step_at_published_size(published: Params, arm: str) -> None:
-    params = quick(published, micro_batch_size=1, epochs=1)
+    params = quick(published, micro_batch_size=1, grad_accum_steps=1, epochs=1)
     model = build_model(params, arm, 50_257, 1)
     text = np.random.default_rng(0).integers(50_257, size=(1, 513)).astype(np.uint16)
     (row,) = train_model(model, text, params.train, 1, arm)
