@@ -75,8 +75,8 @@ def in_words(arm: str, entry: dict[str, float], n_sequences: int, n_seeds: int) 
         text = f"{arm}: perplexity {entry['val_ppl']:.4f}."
     else:
         low, high = entry["delta_ppl_low"], entry["delta_ppl_high"]
-        verdict = ("lower" if high < 0 else "higher" if low > 0 else "not distinguishable from") + (
-            " than" if high < 0 or low > 0 else ""
+        verdict = (
+            "lower than" if high < 0 else "higher than" if low > 0 else "not distinguishable from"
         )
         text = (
             f"{arm}: perplexity {entry['val_ppl']:.4f}, {verdict} the baseline's"
