@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from ncn.config import END_OF_TEXT, Split
@@ -228,3 +229,9 @@ def open_rows(directory: str | Path, part: str) -> Rows:
             f"{path}: token id {largest} is outside the vocabulary of {meta['vocab_size']}"
         )
     return rows
+
+
+def split_rows(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows [B, T + 1] -> tokens [B, T] and targets [B, T], int64 on `device`."""
+    both = torch.from_numpy(rows.astype(np.int64)).to(device)
+    return both[:, :-1], both[:, 1:]

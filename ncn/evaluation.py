@@ -9,9 +9,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ncn.config import Salience
-from ncn.corpus import Rows
+from ncn.corpus import Rows, split_rows
 from ncn.model import LanguageModel
-from ncn.training import split_rows
 
 COUNT_ROWS = 1 << 14  # training rows counted at once
 # Weight of the unigram prior in the bigram model, in counts: p(b|a) = (n_ab + k p_b) / (n_a + k).

@@ -1,22 +1,19 @@
 """The training loop: every arm through the same rows in the same order."""
 
-import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from ncn.config import Train
 from ncn.corpus import Rows
-from ncn.device import mixed_precision
+from ncn.engine import Engine, NonFiniteError, StepResult
 from ncn.errors import InputError
 from ncn.model import LanguageModel
-from ncn.optimizer import learning_rate, make_optimizer
+from ncn.optimizer import learning_rate
 
 
 class LogRow(NamedTuple):
@@ -56,12 +53,6 @@ def row_order(n_rows: int, seed: int) -> Iterator[int]:
         yield from torch.randperm(n_rows, generator=stream).tolist()
 
 
-def split_rows(rows: NDArray[np.uint16], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows [B, T + 1] -> tokens [B, T] and targets [B, T], int64 on `device`."""
-    both = torch.from_numpy(rows.astype(np.int64)).to(device)
-    return both[:, :-1], both[:, 1:]
-
-
 def train_model(
     model: LanguageModel, rows: Rows, train: Train, seed: int, name: str
 ) -> list[LogRow]:
@@ -77,41 +68,23 @@ def train_model(
     Raises:
         InputError: the rows do not fill a batch, or loss or gradient stop being finite.
     """
-    device = next(model.parameters()).device
     max_steps = count_steps(len(rows), train)
-    optimizer = make_optimizer(model, train)
+    engine = Engine(model, train, seed)
     order = row_order(len(rows), seed)
-    torch.manual_seed(seed)  # dropout
-    model.train()
+    batch = train.micro_batch_size * train.grad_accum_steps
     log: list[LogRow] = []
-    window: list[tuple[float, float, float]] = []
-    per_step = train.micro_batch_size * train.grad_accum_steps * (rows.shape[1] - 1)
+    window: list[StepResult] = []
     progress = tqdm(range(1, max_steps + 1), desc=name, unit="step", disable=None)
     for step in progress:
         lr = learning_rate(step, max_steps, train)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        loss = penalty = 0.0
-        for _ in range(train.grad_accum_steps):
-            chosen = [next(order) for _ in range(train.micro_batch_size)]
-            tokens, targets = split_rows(rows[chosen], device)
-            with mixed_precision(device, train.precision):
-                cross_entropy, homeostatic = model.loss(tokens, targets)
-            ((cross_entropy + homeostatic) / train.grad_accum_steps).backward()
-            loss += cross_entropy.item() / train.grad_accum_steps
-            penalty += homeostatic.item() / train.grad_accum_steps
-        grad_norm = clip_grad_norm_(model.parameters(), train.grad_clip).item()
-        if not math.isfinite(loss + penalty + grad_norm):
-            raise InputError(
-                f"{name}, step {step}: loss {loss}, penalty {penalty}, gradient norm {grad_norm}"
-                " must be finite; try a smaller train.lr, more train.warmup_steps or fp32"
-            )
-        optimizer.step()
-        optimizer.zero_grad()
-        window.append((loss, penalty, grad_norm))
+        try:
+            window.append(engine.step(rows[list(islice(order, batch))], lr))
+        except NonFiniteError as error:
+            raise InputError(f"{name}, {error}") from None
         if step % train.log_every == 0 or step == max_steps:
-            mean_loss, mean_penalty, mean_norm = np.mean(window, axis=0).tolist()
-            log.append(LogRow(step, step * per_step, mean_loss, mean_penalty, lr, mean_norm))
+            loss, penalty, grad_norm, *_ = np.mean(window, axis=0).tolist()
+            tokens = step * batch * (rows.shape[1] - 1)
+            log.append(LogRow(step, tokens, loss, penalty, lr, grad_norm))
             window.clear()
-            progress.set_postfix(loss=f"{mean_loss:.4f}", penalty=f"{mean_penalty:.4f}")
+            progress.set_postfix(loss=f"{loss:.4f}", penalty=f"{penalty:.4f}")
     return log

@@ -9,10 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from ncn.config import Params
-from ncn.corpus import Rows
+from ncn.corpus import Rows, split_rows
 from ncn.evaluation import choose_sequences, future_leak, score_sequences, yardsticks
 from ncn.model import LanguageModel, build_model
-from ncn.training import split_rows
 from tests.conftest import VOCABULARY, special
 
 CPU = torch.device("cpu")
