@@ -26,9 +26,11 @@ from ncn.errors import InputError
 
 SIGNALS = ("gain", "precision", "ffn_gate")
 MAX_VOCABULARY = 65_536  # tokens are stored as uint16
+MAX_TASKS = 65_536  # and so are the task labels
 END_OF_TEXT = "<|endoftext|>"  # after each story, in text files and as a token
 
 Salience = Literal["global", "causal", "reactive", "none"]
+Slider = Literal["dialogue", "token_bytes"]
 
 
 def _number(value: object) -> object:
@@ -148,11 +150,17 @@ class ControlNetwork(Settings):
     precision_max: Positive
     penalty: Literal["mean", "sum"]
     homeostatic_lambda: Annotated[Number, Field(ge=0)]
+    # Further inputs. With defaults: a model saved before they were there has none of them.
+    tasks: Annotated[StrictInt, Field(ge=0, le=MAX_TASKS)] = 0
+    sliders: list[Slider] = []
+    attention_entropy: StrictBool = False
 
     @model_validator(mode="after")
-    def _signals_are_a_set(self) -> Self:
+    def _lists_are_sets(self) -> Self:
         if len(set(self.signals)) < len(self.signals):
             raise ValueError(f"signals {self.signals} name one signal twice")
+        if len(set(self.sliders)) < len(self.sliders):
+            raise ValueError(f"sliders {self.sliders} name one slider twice")
         return self
 
 

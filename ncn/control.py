@@ -4,7 +4,14 @@
     u_t = RMSNorm(c_t + x_t)                         (phasic integration, eq. 2, 13)
     z_t = W_2 tanh(W_1 u_t + b_1) + b_2              (controller, eq. 3, 14)
 
-and z, one number a layer and signal (eq. 4), becomes
+with, where they are asked for, the further inputs of section 3.2: a vector e of the text's task
+and values s from outside (`ncn.conditions`), the attention entropy h of the layer before
+(`ncn.entropy`), so that the signals of layer l are
+
+    u_t   = RMSNorm(c_t + x_t + e + W_s s)
+    z_l,t = W_2,l tanh(W_1 u_t + b_1 + w_h h_l-1,t) + b_2,l             h_0 = 0
+
+z, one number a layer and signal (eq. 4), becomes
 
     gain       g     = 2 sigmoid(z)                  in [0, 2], neutral at z = 0
     precision  beta  = min(softplus(z) + 0.01, max)  in (0, 4], neutral near z = 0.525
@@ -13,12 +20,14 @@ and z, one number a layer and signal (eq. 4), becomes
 The norm is in the published code and parameter count, not in its equations.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ncn.conditions import UNTOLD, Conditions
 from ncn.config import ControlNetwork as ControlSettings
 from ncn.config import Salience
 from ncn.salience import SaliencePooling, Tonic
@@ -63,6 +72,18 @@ def start_at_declared_signals(bias: Tensor, settings: ControlSettings) -> None:
     bias.view(-1, len(start)).copy_(torch.tensor(start))
 
 
+class ControlOutput(NamedTuple):
+    """What a control network makes of a text.
+
+    signals: by name, each [B, T, L]. Only those of `ncn.signals`.
+    drive: W_1 u + b_1 [B, T, hidden] where the signals have yet to see the attention entropy
+        (`ControlNetwork.at_layer`): these are then those of h = 0.
+    """
+
+    signals: dict[str, Tensor]
+    drive: Tensor | None = None
+
+
 class StaticControl(nn.Module):
     """One learned scalar a layer and signal, whatever the text: `controller: static`.
 
@@ -82,14 +103,18 @@ class StaticControl(nn.Module):
         return self.bias
 
     def forward(
-        self, x: Tensor, salience: Salience | None = None, tonic: Tonic | None = None
-    ) -> dict[str, Tensor]:
-        """The same signals at every position of x [B, T, D], each [B, T, L]."""
-        return actuate(self.bias.expand(*x.shape[:2], -1), self.settings)
+        self,
+        x: Tensor,
+        salience: Salience | None = None,
+        tonic: Tonic | None = None,
+        conditions: Conditions = UNTOLD,
+    ) -> ControlOutput:
+        """The same signals at every position of x [B, T, D]."""
+        return ControlOutput(actuate(self.bias.expand(*x.shape[:2], -1), self.settings))
 
 
 class ControlNetwork(nn.Module):
-    """x [B, T, D] -> the signals, by name, each [B, T, L]. Only those of `settings.signals`."""
+    """x [B, T, D] -> the signals of every layer, and what they need to see the entropy."""
 
     def __init__(self, d_model: int, n_layers: int, settings: ControlSettings) -> None:
         super().__init__()
@@ -100,6 +125,15 @@ class ControlNetwork(nn.Module):
         self.norm = nn.RMSNorm(d_model, eps=NORM_EPS)
         self.hidden = nn.Linear(d_model, settings.hidden)
         self.output = nn.Linear(settings.hidden, n_layers * len(settings.signals))
+        if settings.tasks:
+            self.tasks = nn.Embedding(settings.tasks, d_model)
+        if n_sliders := len(settings.sliders):
+            self.sliders = nn.Linear(n_sliders, d_model, bias=False)
+            # Of the training part, in the sliders' own units: a saved model knows what its 0 means.
+            self.register_buffer("slider_mean", torch.zeros(n_sliders))
+            self.register_buffer("slider_sd", torch.ones(n_sliders))
+        if settings.attention_entropy:
+            self.entropy_weight = nn.Parameter(torch.empty(settings.hidden))
 
     @property
     def output_bias(self) -> Tensor:
@@ -107,8 +141,12 @@ class ControlNetwork(nn.Module):
         return self.output.bias
 
     def forward(
-        self, x: Tensor, salience: Salience | None = None, tonic: Tonic | None = None
-    ) -> dict[str, Tensor]:
+        self,
+        x: Tensor,
+        salience: Salience | None = None,
+        tonic: Tonic | None = None,
+        conditions: Conditions = UNTOLD,
+    ) -> ControlOutput:
         """The signals for embeddings x [B, T, D].
 
         Args:
@@ -116,11 +154,44 @@ class ControlNetwork(nn.Module):
             salience: pool in another mode than the network was built for: `reactive` scores a
                 model as the published code generates with it.
             tonic: where x continues a text that is read in pieces, see `SaliencePooling.forward`.
+            conditions: what is known of the texts.
+
+        Raises:
+            ValueError: the conditions are not those that the network was built for.
         """
         mode = salience or self.settings.salience
         context = x if self.pooling is None else x + self.pooling(x, mode, tonic)
-        hidden = ACTIVATIONS[self.settings.activation](self.hidden(self.norm(context)))
-        return actuate(self.output(hidden), self.settings)
+        for told in self._embedded(conditions):
+            context = context + told[:, None]
+        drive = self.hidden(self.norm(context))
+        signals = actuate(self.output(self._activated(drive)), self.settings)
+        return ControlOutput(signals, drive if self.settings.attention_entropy else None)
+
+    def at_layer(self, layer: int, drive: Tensor, entropy: Tensor) -> dict[str, Tensor]:
+        """The signals of one layer, each [B, T], with the entropy h [B, T] of the layer before."""
+        seen = drive + entropy[..., None].to(drive.dtype) * self.entropy_weight
+        signals = len(self.settings.signals)
+        mine = slice(layer * signals, (layer + 1) * signals)
+        z = F.linear(self._activated(seen), self.output.weight[mine], self.output.bias[mine])
+        return {name: signal[..., 0] for name, signal in actuate(z, self.settings).items()}
+
+    def _activated(self, drive: Tensor) -> Tensor:
+        return ACTIVATIONS[self.settings.activation](drive)
+
+    def _embedded(self, conditions: Conditions) -> Iterator[Tensor]:
+        """e and W_s s, [B, D] each, where they are given."""
+        if (task := conditions.task) is not None:
+            if not self.settings.tasks:
+                raise ValueError("a task was given, but the control network was built for none")
+            yield self.tasks(task)
+        if (sliders := conditions.sliders) is not None:
+            names = self.settings.sliders
+            if sliders.shape[-1] != len(names):
+                raise ValueError(
+                    f"{sliders.shape[-1]} slider values were given, but the control network was"
+                    f" built for {len(names)}: {', '.join(names) or 'none'}"
+                )
+            yield self.sliders(sliders.to(self.sliders.weight.dtype))
 
 
 def make_control(

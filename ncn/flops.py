@@ -26,6 +26,9 @@ def _control(config: ModelConfig, control: ControlNetwork) -> int:
         return 0
     outputs = config.n_layers * len(control.signals)
     controller = 2 * control.hidden * (width + outputs)
+    controller += 2 * width * len(control.sliders) // length  # one projection a sequence
+    if control.attention_entropy:  # the scores again, of every layer but the last
+        controller += (config.n_layers - 1) * 2 * width * (length + 1) // 2
     projected = 2 * 2 * width**2  # value and output projection of one vector
     match control.salience:
         case "none":

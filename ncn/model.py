@@ -17,14 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ncn.conditions import UNTOLD, Conditions
 from ncn.config import SIGNALS, ModelConfig, Params, Salience
 from ncn.control import (
     NORM_EPS,
+    ControlNetwork,
+    ControlOutput,
     at_least_single,
     homeostatic_penalty,
     make_control,
     start_at_declared_signals,
 )
+from ncn.entropy import attention_entropy
 from ncn.flops import flops_per_token
 from ncn.salience import Tonic
 
@@ -83,8 +87,17 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
 
-    def forward(self, x: Tensor, precision: Tensor | None, past: KeyValues | None = None) -> Tensor:
-        """x [B, T, D], precision [B, T] or None -> [B, T, D]; x continues `past`."""
+    def forward(
+        self,
+        x: Tensor,
+        precision: Tensor | None,
+        past: KeyValues | None = None,
+        measure: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """x [B, T, D], precision [B, T] or None -> [B, T, D]; x continues `past`.
+
+        With `measure` also the attention entropy [B, T], else None.
+        """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).unbind(2)  # [B, T, H, K]
         if precision is not None:
             q = q * precision[..., None, None].to(q.dtype)
@@ -96,7 +109,8 @@ class Attention(nn.Module):
         if start and q.shape[2] > 1:  # is_causal would align the first query with the first key
             mask = q.new_ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(start)
         heads = F.scaled_dot_product_attention(q, k, v, mask, is_causal=start == 0)
-        return self.out(heads.transpose(1, 2).flatten(2))
+        entropy = attention_entropy(q, k) if measure else None
+        return self.out(heads.transpose(1, 2).flatten(2)), entropy
 
 
 class FeedForward(nn.Module):
@@ -130,13 +144,14 @@ class Block(nn.Module):
         precision: Tensor | None = None,
         ffn_gate: Tensor | None = None,
         past: KeyValues | None = None,
-    ) -> Tensor:
-        """x [B, T, D], signals [B, T] (None is neutral) -> [B, T, D]; `past`: see `Attention`."""
-        attended = self.dropout(self.attention(self.attention_norm(x), precision, past))
-        x = x + _scaled(attended, gain)
+        measure: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """x [B, T, D], signals [B, T] (None is neutral) -> [B, T, D]; the rest: see `Attention`."""
+        attended, entropy = self.attention(self.attention_norm(x), precision, past, measure)
+        x = x + _scaled(self.dropout(attended), gain)
         fed = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         both = ffn_gate if gain is None else gain if ffn_gate is None else gain * ffn_gate
-        return x + _scaled(fed, both)
+        return x + _scaled(fed, both), entropy
 
 
 def _scaled(y: Tensor, signal: Tensor | None) -> Tensor:
@@ -158,7 +173,11 @@ class LanguageModel(nn.Module):
         self.norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
 
     def forward(
-        self, tokens: Tensor, salience: Salience | None = None, cache: Cache | None = None
+        self,
+        tokens: Tensor,
+        salience: Salience | None = None,
+        cache: Cache | None = None,
+        conditions: Conditions = UNTOLD,
     ) -> Tensor:
         """The logits [B, T, V] of the next token at each position of tokens [B, T].
 
@@ -167,15 +186,20 @@ class LanguageModel(nn.Module):
             salience: see `ControlNetwork.forward`; ignored without a control network.
             cache: holds the text before `tokens`, and then them too: the logits are those that
                 the whole text would have at these positions.
+            conditions: see `ControlNetwork.forward`; ignored without one.
         """
-        hidden, _ = self._hidden(tokens, salience, cache)
+        hidden, _ = self._hidden(tokens, salience, cache, conditions)
         return F.linear(hidden, self.embedding.weight)
 
     def next_logits(
-        self, tokens: Tensor, salience: Salience | None = None, cache: Cache | None = None
+        self,
+        tokens: Tensor,
+        salience: Salience | None = None,
+        cache: Cache | None = None,
+        conditions: Conditions = UNTOLD,
     ) -> Tensor:
         """The last of the logits that `forward` returns, [B, V], the others never computed."""
-        hidden, _ = self._hidden(tokens, salience, cache)
+        hidden, _ = self._hidden(tokens, salience, cache, conditions)
         last = hidden[:, -1]  # [B, D]
         if (batch := len(last)) == 1:
             # One row would go to a matrix-vector routine that reads the weights on one thread, at
@@ -184,20 +208,28 @@ class LanguageModel(nn.Module):
         return torch.bmm(self.embedding.weight[None], last.T[None])[0, :, :batch].T
 
     @torch.no_grad()
-    def signals(self, tokens: Tensor, salience: Salience | None = None) -> dict[str, Tensor]:
+    def signals(
+        self,
+        tokens: Tensor,
+        salience: Salience | None = None,
+        conditions: Conditions = UNTOLD,
+    ) -> dict[str, Tensor]:
         """gain, precision and ffn_gate for tokens [B, T], each [B, T, L]; 1 where not modulated."""
         neutral = torch.ones(*tokens.shape, self.config.n_layers, device=tokens.device)
-        mine = {} if self.control is None else self.control(self._embedded(tokens), salience)
+        _, mine = self._hidden(tokens, salience, conditions=conditions)
         return {name: mine.get(name, neutral) for name in SIGNALS}
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(
+        self, tokens: Tensor, targets: Tensor, conditions: Conditions = UNTOLD
+    ) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy in nats a token, and the homeostatic penalty to add (eq. 18-19).
 
         Args:
             tokens: [B, T].
             targets: [B, T], the token after each.
+            conditions: see `ControlNetwork.forward`; ignored without one.
         """
-        hidden, signals = self._hidden(tokens, None)
+        hidden, signals = self._hidden(tokens, conditions=conditions)
         logits = at_least_single(F.linear(hidden, self.embedding.weight))
         cross_entropy = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         if not signals or self.config.control is None:
@@ -224,15 +256,30 @@ class LanguageModel(nn.Module):
         return self.embedding(tokens) + self.positions.weight[start:end]
 
     def _hidden(
-        self, tokens: Tensor, salience: Salience | None, cache: Cache | None = None
+        self,
+        tokens: Tensor,
+        salience: Salience | None = None,
+        cache: Cache | None = None,
+        conditions: Conditions = UNTOLD,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The last hidden state [B, T, D] and the signals that shaped it, each [B, T, L]."""
         x = self.dropout(self._embedded(tokens, 0 if cache is None else cache.length))
-        tonic = () if cache is None else (cache.tonic,)
-        signals = {} if self.control is None else self.control(x, salience, *tonic)
-        for layer, block in enumerate(self.blocks):
-            mine = {name: signal[..., layer] for name, signal in signals.items()}
-            x = block(x, **mine, past=None if cache is None else cache.layers[layer])
+        control = self.control
+        if control is None:
+            signals, drive = ControlOutput({})
+        else:
+            tonic = None if cache is None else cache.tonic
+            signals, drive = control(x, salience, tonic, conditions)
+        n_layers = len(self.blocks)
+        by_layer = [{k: signal[..., n] for k, signal in signals.items()} for n in range(n_layers)]
+        for n, block in enumerate(self.blocks):
+            past = None if cache is None else cache.layers[n]
+            measure = drive is not None and n + 1 < n_layers
+            x, entropy = block(x, **by_layer[n], past=past, measure=measure)
+            if isinstance(control, ControlNetwork) and drive is not None and entropy is not None:
+                by_layer[n + 1] = control.at_layer(n + 1, drive, entropy)
+        if drive is not None:  # some have been replaced
+            signals = {k: torch.stack([each[k] for each in by_layer], dim=-1) for k in signals}
         return self.norm(x), signals
 
 
@@ -288,8 +335,9 @@ def initialise(model: LanguageModel, seed: int) -> None:
 
     | parameter                       | distribution                                     |
     |---------------------------------|--------------------------------------------------|
-    | embeddings, linear weights      | N(0, 0.02)                                       |
-    | salience query                  | N(0, 0.02)                                       |
+    | embeddings (tokens, positions,  |                                                  |
+    | tasks), linear weights          | N(0, 0.02)                                       |
+    | salience query, entropy weight  | N(0, 0.02)                                       |
     | norm weights                    | 1                                                |
     | biases                          | 0                                                |
     | output bias of the controller   | `ncn.init`: identity 0, 0.525, 3 (for gain,      |

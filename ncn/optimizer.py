@@ -12,7 +12,7 @@ def make_optimizer(model: nn.Module, train: Train) -> AdamW:
     """AdamW over the trainable parameters, each in exactly one group.
 
     `decay: all` decays everything, as the published code does; `matrices` spares biases, norms
-    and the salience query. A frozen control network is in no group, so nothing decays it.
+    and other vectors. A frozen control network is in no group, so nothing decays it.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = [p for p in trainable if train.decay == "all" or p.ndim >= 2]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ncn.config import SIGNALS, Params
-from ncn.control import homeostatic_penalty
+from ncn.control import ControlOutput, homeostatic_penalty
 from ncn.model import LanguageModel, build_model, initialise, model_config, parameter_count
 from ncn.optimizer import make_optimizer
 from tests.conftest import VOCABULARY, special, with_arm
@@ -77,7 +77,8 @@ def test_neutral_signals_make_the_model_its_own_backbone(
     plain.load_state_dict(model.state_dict(), strict=False)
     ones = torch.ones(2, 24, tiny.model.n_layers)
     assert model.control is not None
-    monkeypatch.setattr(model.control, "forward", lambda x, mode: dict.fromkeys(SIGNALS, ones))
+    neutral = ControlOutput(dict.fromkeys(SIGNALS, ones))
+    monkeypatch.setattr(model.control, "forward", lambda *_: neutral)
     assert torch.equal(model(tokens()), plain(tokens()))
 
 
@@ -118,7 +119,7 @@ def test_precision_above_its_clamp_has_no_gradient(tiny: Params) -> None:
     assert control is not None
     with torch.no_grad():
         control.output.bias.fill_(10.0)
-    control(torch.randn(1, 4, 32))["precision"].sum().backward()
+    control(torch.randn(1, 4, 32)).signals["precision"].sum().backward()
     assert control.output.bias.grad is not None
     assert torch.all(control.output.bias.grad == 0)
 
@@ -139,7 +140,7 @@ def test_scaling_queries_by_precision_scales_the_attention_logits(tiny: Params) 
     logits = 1.7 * (q @ k.transpose(-1, -2)) / math.sqrt(8)
     heads = logits.masked_fill(future, -torch.inf).softmax(-1) @ v
     expected = attention.out(heads.transpose(1, 2).flatten(2))
-    torch.testing.assert_close(attention(x, torch.full((1, 6), 1.7)), expected)
+    torch.testing.assert_close(attention(x, torch.full((1, 6), 1.7))[0], expected)
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.5, 2.0])
@@ -150,7 +151,7 @@ def test_the_gradient_of_a_modulated_branch_scales_with_its_gain(tiny: Params, g
 
     def gradient(value: float) -> Tensor:
         # d(x + g a)/da = g: the branch alone, with the same gradient arriving from above.
-        y = block(x, gain=torch.full((1, 6), value), ffn_gate=torch.zeros(1, 6))
+        y, _ = block(x, gain=torch.full((1, 6), value), ffn_gate=torch.zeros(1, 6))
         return torch.autograd.grad(y.sum(), weight)[0]
 
     torch.testing.assert_close(gradient(gain), gain * gradient(1.0))

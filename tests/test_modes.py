@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ncn.checkpoint import load_model, save_model
 from ncn.config import SIGNALS, Params, load_params
-from ncn.control import homeostatic_penalty, start_at_declared_signals
+from ncn.control import ControlOutput, homeostatic_penalty, start_at_declared_signals
 from ncn.evaluation import future_leak
 from ncn.flops import flops_per_token
 from ncn.model import LanguageModel, build_model, model_config, parameter_count
@@ -110,7 +110,7 @@ def test_neutral_signals_leave_the_models_own_backbone(
     monkeypatch.setattr(
         model.control,
         "forward",
-        lambda *_, **__: dict.fromkeys(model.control.settings.signals, ones),
+        lambda *_, **__: ControlOutput(dict.fromkeys(model.control.settings.signals, ones)),
     )
     assert torch.equal(model(tokens()), plain(tokens()))
 
@@ -154,7 +154,7 @@ def test_a_clamped_precision_has_no_gradient_and_a_free_one_has() -> None:
     for model, clamped_throughout in ((clamped, True), (free, False)):
         assert model.control is not None
         x = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
-        signal = model.control(x)["precision"]
+        signal = model.control(x).signals["precision"]
         (gradient,) = torch.autograd.grad(signal.sum(), model.control.output_bias)
         of_precision = gradient.view(3, 3)[:, 1]
         if clamped_throughout:
