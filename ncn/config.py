@@ -192,6 +192,7 @@ class Train(Settings):
     grad_accum_steps: Count
     epochs: Positive
     precision: Literal["fp32", "bf16"]
+    kernels: Literal["auto", "reference", "chunked", "triton"]
     log_every: Count
 
 

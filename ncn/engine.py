@@ -44,9 +44,13 @@ class Engine:
         model: initialised, on its device.
         train: the optimiser's settings.
         seed: of the dropout.
+
+    Raises:
+        InputError: this machine lacks the kernels that `train` asks for.
     """
 
     def __init__(self, model: LanguageModel, train: Train, seed: int) -> None:
+        model.use_kernels(train.kernels)
         self.model = model.train()
         self.steps = 0  # taken so far
         self._train = train

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kernels.dispatch import resolve
+from kernels.linear_cross_entropy import logits_at_once
 from ncn.config import Params, Train
 from ncn.device import describe, mixed_precision, pick_device
 from ncn.model import LanguageModel, build_model
@@ -45,22 +47,21 @@ def training_cost(model: LanguageModel, train: Train, n_rows: int) -> Cost:
     """Estimate the training of `model` on n_rows sequences by a few passes over random tokens.
 
     Memory is the weights, gradients and two moments, plus what autograd keeps for a micro-batch,
-    plus the gradient of the logits. The model is left as it was, without gradients.
+    plus the logits held at once. The model is left as it was, without gradients.
+
+    Raises:
+        InputError: this machine lacks the kernels that `train` asks for.
     """
-    length = model.config.context_length
+    model.use_kernels(train.kernels)
+    length, vocab_size = model.config.context_length, model.config.vocab_size
     steps = count_steps(n_rows, train)
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _pass(model, train, 1)
-    own = {p.untyped_storage().data_ptr(): p.nbytes for p in model.parameters()}
-    activations = sum(size for place, size in kept.items() if place not in own)
+    # What is kept for a second sequence is kept for each; the rest, as the gradient of the output
+    # head, once.
+    first, second = (_kept_bytes(model, train, sequences) for sequences in (1, 2))
+    activations = second - first
+    rows = train.micro_batch_size * length
+    backend = resolve(train.kernels, model.embedding.weight.device)
     sequences = 1
     seconds = _pass(model, train, sequences)
     while seconds < PROBE_SECONDS and sequences < train.micro_batch_size:
@@ -71,8 +72,25 @@ def training_cost(model: LanguageModel, train: Train, n_rows: int) -> Cost:
         tokens=steps * train.micro_batch_size * train.grad_accum_steps * length,
         tokens_per_second=sequences * length / seconds,
         peak_bytes=4 * weights
-        + train.micro_batch_size * (activations + 4 * length * model.config.vocab_size),
+        + (first - activations)
+        + train.micro_batch_size * activations
+        + 4 * logits_at_once(rows, vocab_size, backend),
     )
+
+
+def _kept_bytes(model: LanguageModel, train: Train, sequences: int) -> int:
+    """Bytes that autograd keeps from a forward pass for its backward pass, weights not counted."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _pass(model, train, sequences)
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    return sum(size for place, size in kept.items() if place not in own)
 
 
 def _pass(model: LanguageModel, train: Train, sequences: int) -> float:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from ncn.config import Salience
@@ -38,8 +37,7 @@ def score_sequences(
     starts = range(0, len(rows), batch_size)
     for start in tqdm(starts, desc=description, unit="batch", disable=None):
         tokens, targets = split_rows(rows[start : start + batch_size], device)
-        logits = model(tokens, salience)
-        token_losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+        token_losses = model.token_losses(tokens, targets, salience)
         losses.append(token_losses.double().mean(dim=1).cpu().numpy())
     return np.concatenate(losses)
 

@@ -17,18 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kernels.dispatch import Setting, resolve
+from kernels.linear_cross_entropy import Reduction, linear_cross_entropy
 from ncn.conditions import UNTOLD, Conditions
 from ncn.config import SIGNALS, ModelConfig, Params, Salience
 from ncn.control import (
     NORM_EPS,
     ControlNetwork,
     ControlOutput,
-    at_least_single,
     homeostatic_penalty,
     make_control,
     start_at_declared_signals,
 )
 from ncn.entropy import attention_entropy
+from ncn.errors import InputError
 from ncn.flops import flops_per_token
 from ncn.salience import Tonic
 
@@ -160,7 +162,13 @@ def _scaled(y: Tensor, signal: Tensor | None) -> Tensor:
 
 
 class LanguageModel(nn.Module):
-    """tokens [B, T] -> logits [B, T, V]. Build one with `build_model`."""
+    """tokens [B, T] -> logits [B, T, V]. Build one with `build_model`.
+
+    kernels: which form of the kernels it runs through, see `kernels.dispatch.resolve`. How a model
+    is computed is not part of what it is: neither its configuration nor its files know of it.
+    """
+
+    kernels: Setting = "auto"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -207,6 +215,18 @@ class LanguageModel(nn.Module):
             last = last.repeat(2, 1)
         return torch.bmm(self.embedding.weight[None], last.T[None])[0, :, :batch].T
 
+    def use_kernels(self, setting: Setting) -> None:
+        """Choose the form of the kernels.
+
+        Raises:
+            InputError: this machine cannot run it.
+        """
+        try:
+            resolve(setting, self.embedding.weight.device)
+        except ValueError as error:
+            raise InputError(f"train.{error}") from None
+        self.kernels = setting
+
     @torch.no_grad()
     def signals(
         self,
@@ -230,11 +250,26 @@ class LanguageModel(nn.Module):
             conditions: see `ControlNetwork.forward`; ignored without one.
         """
         hidden, signals = self._hidden(tokens, conditions=conditions)
-        logits = at_least_single(F.linear(hidden, self.embedding.weight))
-        cross_entropy = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        cross_entropy = self._cross_entropy(hidden, targets, "mean")
         if not signals or self.config.control is None:
             return cross_entropy, cross_entropy.new_zeros(())
         return cross_entropy, homeostatic_penalty(signals, self.config.control)
+
+    def token_losses(
+        self, tokens: Tensor, targets: Tensor, salience: Salience | None = None
+    ) -> Tensor:
+        """Cross-entropy of each target in nats, [B, T], from tokens and targets [B, T]."""
+        hidden, _ = self._hidden(tokens, salience)
+        return self._cross_entropy(hidden, targets, "none").view(targets.shape)
+
+    def _cross_entropy(self, hidden: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+        return linear_cross_entropy(
+            hidden.flatten(0, 1),
+            self.embedding.weight,
+            targets.flatten(),
+            backend=resolve(self.kernels, hidden.device),
+            reduction=reduction,
+        )
 
     @classmethod
     def from_pretrained(cls, repo_or_directory: str | Path, **options: Any) -> "LanguageModel":

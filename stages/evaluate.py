@@ -34,6 +34,7 @@ def main() -> None:
     params = load_params()
     settings = params.eval
     model = load_model(model_directory(run)).to(pick_device())
+    model.use_kernels(params.train.kernels)
     meta = read_meta(TOKENS)
     for setting in ("vocab_size", "context_length"):
         if (mine := getattr(model.config, setting)) != meta[setting]:
