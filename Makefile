@@ -23,9 +23,10 @@ define LOCK_HEADER
 # Every dependency at one version, the dev group included, for Python 3.11 to 3.13.
 # Written by `make lock` from pyproject.toml: change that file, not this one.
 #
-# The CUDA packages (nvidia-*, cuda-*, triton) are left out on purpose. A GPU build of torch
-# requires them itself, at the versions it was built for; a CPU build requires none and stays small.
-# Which of the two is installed, and from which index, is decided by pip's own configuration.
+# The CUDA libraries (nvidia-*, cuda-*) are left out on purpose. A GPU build of torch requires them
+# itself, at the versions it was built for; a CPU build requires none and stays small. Which of the
+# two is installed, and from which index, is decided by pip's own configuration. triton is pinned at
+# the version that the GPU build requires: without a GPU its interpreter runs the kernels' tests.
 endef
 export LOCK_HEADER
 
@@ -56,7 +57,7 @@ lock: $(INSTALLED) ## Pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade mov
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
 	    --fork-strategy fewest --annotation-style line --no-header --quiet $(LOCK_FLAGS) \
 	    --output-file .venv/resolved > /dev/null
-	{ printf '%s\n' "$$LOCK_HEADER"; grep -vE '^(nvidia-|cuda-|triton=)' .venv/resolved; } \
+	{ printf '%s\n' "$$LOCK_HEADER"; grep -vE '^(nvidia-|cuda-)' .venv/resolved; } \
 	    > .venv/requirements.lock
 	mv .venv/requirements.lock requirements.lock
 
