@@ -178,6 +178,13 @@ class Baseline(Settings):
     multiple_of: Count
 
 
+class Validation(Settings):
+    """What is measured on the validation part while training goes on."""
+
+    every: Count
+    sequences: Count
+
+
 class Train(Settings):
     """The optimiser and its schedule; steps are optimiser steps."""
 
@@ -194,6 +201,9 @@ class Train(Settings):
     precision: Literal["fp32", "bf16"]
     kernels: Literal["auto", "reference", "chunked", "triton"]
     log_every: Count
+    validation: Validation
+    save_every_steps: Count
+    save_every_minutes: Positive
 
 
 class Eval(Settings):

@@ -9,15 +9,26 @@ class InputError(ValueError):
     """Input that cannot be used. The message is one line: what, where, and what is allowed."""
 
 
+class Interrupted(Exception):  # noqa: N818 (nothing went wrong)
+    """Work that a signal ended early. The message is one line: how far it came, how to go on."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run `main`; turn what a user can mend into one line on stderr and exit status 1.
 
-    An interrupt exits with 130, never 0: DVC would record 0 as success.
+    An interrupt exits with 128 + the signal's number, never 0: DVC would record 0 as success.
     """
     try:
         main()
     except InputError as error:
         sys.exit(f"error: {error}")
+    except Interrupted as interruption:
+        print(interruption, file=sys.stderr)
+        sys.exit(128 + interruption.signal_number)
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was recorded; the same command starts again", file=sys.stderr)
         sys.exit(130)

@@ -71,13 +71,15 @@ def read_json(path: str | Path) -> Any:
 def write_tsv(path: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write rows that share one set of columns as tab-separated text with a header.
 
-    Without rows there is nothing to name the columns after, and the file is empty.
+    None is an empty cell: not measured. Without rows there is nothing to name the columns after,
+    and the file is empty.
     """
     with replacing(path) as file:
         for number, row in enumerate(rows):
             if number == 0:
                 file.write("\t".join(row) + "\n")
-            file.write("\t".join(str(row[column]) for column in rows[0]) + "\n")
+            cells = ("" if row[column] is None else str(row[column]) for column in rows[0])
+            file.write("\t".join(cells) + "\n")
 
 
 def read_tsv(path: str | Path) -> list[dict[str, str]]:

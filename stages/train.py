@@ -2,13 +2,23 @@
 
 In:  data/tokens (the tokenize stage).
 Out: data/models/ARM-SEED/, plots/train/ARM-SEED.tsv, metrics/train/ARM-SEED.json.
+
+Interrupted, the same command goes on from the state in .scratch.
 """
 
 import argparse
+from collections.abc import Sequence
 
 import torch
 
-from ncn.artifacts import TOKENS, model_directory, run_name, training_log, training_metrics
+from ncn.artifacts import (
+    TOKENIZER,
+    TOKENS,
+    model_directory,
+    run_name,
+    training_log,
+    training_metrics,
+)
 from ncn.checkpoint import save_model
 from ncn.config import load_params
 from ncn.corpus import open_rows, read_meta
@@ -17,9 +27,12 @@ from ncn.errors import run_command
 from ncn.estimate import training_cost
 from ncn.files import write_json, write_tsv
 from ncn.flops import flops_per_token
+from ncn.interruption import StopSignals
 from ncn.model import build_model, parameter_count
+from ncn.state import States, scratch, state_key, training_source
 from ncn.timing import timed
-from ncn.training import train_model
+from ncn.training import story_teller, train_model
+from ncn.training_log import LogRow
 
 
 def main() -> None:
@@ -28,37 +41,58 @@ def main() -> None:
     parser.add_argument("--arm", required=True)
     parser.add_argument("--seed", required=True, type=int)
     arguments = parser.parse_args()
-    run = run_name(arguments.arm, arguments.seed)
+    with StopSignals() as stop:
+        train(arguments.arm, arguments.seed, stop)
+
+
+def train(arm: str, seed: int, stop: StopSignals) -> None:
+    """Train, and write the outputs when all is done."""
+    run = run_name(arm, seed)
     params = load_params()
     device = pick_device()
     torch.use_deterministic_algorithms(device.type == "cpu")
     meta = read_meta(TOKENS)
     rows = open_rows(TOKENS, "train")
-    model = build_model(params, arguments.arm, meta["vocab_size"], arguments.seed).to(device)
+    model = build_model(params, arm, meta["vocab_size"], seed).to(device)
     n_parameters = parameter_count(model.config)
     print(f"{run}: {n_parameters:,} parameters on {describe(device)}")
     print(f"{run}: {training_cost(model, params.train, len(rows))}")
-    with timed(f"train {run}") as noted:
-        log = train_model(model, rows, params.train, arguments.seed, run)
-        noted["tokens"] = log[-1].tokens
-    save_model(model, model_directory(run))
-    write_tsv(
-        training_log(run),
-        [{"arm": arguments.arm, "seed": arguments.seed} | row._asdict() for row in log],
-    )
-    summary = {
-        "arm": arguments.arm,
-        "seed": arguments.seed,
-        "parameters": n_parameters,
-        "d_ff": model.config.d_ff,
-        "flops_per_token": flops_per_token(model.config),
-        "steps": log[-1].step,
-        "tokens": log[-1].tokens,
-        "first_loss": log[0].loss,
-        "last_loss": log[-1].loss,
-        "data": meta["digest"],
-    }
-    write_json(training_metrics(run), summary)
+
+    def write_log(log: Sequence[LogRow]) -> None:
+        write_tsv(training_log(run), [{"arm": arm, "seed": seed} | row._asdict() for row in log])
+
+    key = state_key(model.config, params.train, seed, meta["digest"], training_source())
+    with States(scratch() / f"{run}-{key}", params.train) as states:
+        with timed(f"train {run}") as noted:
+            log = train_model(
+                model, rows, params.train, seed, run,
+                validation=open_rows(TOKENS, "val"),
+                sample=story_teller(TOKENIZER),
+                live=write_log,
+                states=states,
+                stop=stop,
+            )  # fmt: skip
+            steps = log[-1].step
+            noted["tokens"] = log[-1].tokens * (steps - states.resumed) // steps
+        save_model(model, model_directory(run))
+        write_log(log)
+        summary = {
+            "arm": arm,
+            "seed": seed,
+            "parameters": n_parameters,
+            "d_ff": model.config.d_ff,
+            "flops_per_token": flops_per_token(model.config),
+            "steps": steps,
+            "tokens": log[-1].tokens,
+            "first_loss": log[0].loss,
+            "last_loss": log[-1].loss,
+            "loss_spikes": sum(row.spikes for row in log),
+            "skipped_steps": sum(row.skipped for row in log),
+            "data": meta["digest"],
+        }
+        write_json(training_metrics(run), summary)
+        stop.check(run, "when all was done; the same command writes the outputs again")
+        states.remove()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,89 @@
+"""What people watch while a model trains: one line with an estimate."""
+
+import resource
+import sys
+import time
+from contextlib import suppress
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+import torch
+from tqdm import tqdm
+
+QUIET_SECONDS = 60.0  # between lines where no terminal can redraw one
+
+
+def say(text: str) -> None:
+    """One line for people, above the progress line if there is one.
+
+    That nobody reads any more is no reason to stop working.
+    """
+    with suppress(BrokenPipeError):
+        tqdm.write(text, file=sys.stderr)
+
+
+def memory() -> int:
+    """The most memory this process has held so far, in bytes: the GPU's where there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Progress:
+    """The progress line of a training run: redrawn on a terminal, else a line now and then.
+
+    Args:
+        name: of the run.
+        done: steps that an earlier process took.
+        total: steps of the whole run.
+        tokens_per_step: targets.
+        silent: show nothing.
+    """
+
+    def __init__(
+        self, name: str, done: int, total: int, tokens_per_step: int, silent: bool = False
+    ) -> None:
+        self._name = name
+        self._first, self._total = done, total
+        self._tokens_per_step = tokens_per_step
+        self._silent = silent
+        self._began = self._spoke = time.monotonic()
+        self._bar = tqdm(
+            desc=name, initial=done, total=total, disable=True if silent else None,
+            bar_format="{desc} |{bar:16}| {postfix}",
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    def step(self, step: int, loss: float, penalty: float, lr: float) -> None:
+        """Show what `step` saw. Without a terminal, a line a minute."""
+        if not self._bar.disable:
+            self._bar.set_postfix_str(self._words(step, loss, penalty, lr), refresh=False)
+            self._bar.update()
+        elif time.monotonic() - self._spoke >= QUIET_SECONDS:
+            self.say(self._words(step, loss, penalty, lr))
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        if not self._silent:
+            self._spoke = time.monotonic()
+            say(f"{self._name}: {text}")
+
+    def _words(self, step: int, loss: float, penalty: float, lr: float) -> str:
+        steps_per_second = (step - self._first) / (time.monotonic() - self._began)
+        left = timedelta(seconds=round((self._total - step) / steps_per_second))
+        return (
+            f"step {step:,}/{self._total:,}, loss {loss:.4f}, penalty {penalty:.4f}, lr {lr:.2e},"
+            f" {steps_per_second * self._tokens_per_step:,.0f} tokens/s, {left} left,"
+            f" {memory() / 2**30:.1f} GiB"
+        )

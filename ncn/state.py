@@ -1,0 +1,249 @@
+"""Resumable training state: an interrupted run goes on from it, and ends like an undisturbed one.
+
+    $DVC_ROOT/.scratch/RUN-KEY/
+        lock                    held by the process that trains, so that no two do
+        000000400.DIGEST.pt     all that step 401 depends on, named by its sha256
+        000000450.DIGEST.pt
+
+It lies outside the stage's outputs, which DVC deletes before it starts a stage again, and in the
+main repository also where DVC runs an experiment in a folder of its own. KEY names everything that
+the result depends on, so a state never continues another experiment.
+
+Nothing random is in it: the order of the rows and the dropout are streams named by seed and step.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import torch
+from torch import distributed
+
+from ncn.config import ModelConfig, Train, read_yaml
+from ncn.errors import InputError
+from ncn.files import replacing, sha256_of
+from ncn.progress import say
+
+FORMAT = 1  # of the files: another one is not read
+KEPT = 2
+PATIENCE = 30.0  # seconds; a trainer that was told to stop may be in the middle of a long step
+ABANDONED = 30 * 86_400.0  # seconds after which a state that nobody continued is deleted
+# When to save, like what to show meanwhile, changes no result: neither key nor DVC looks at it.
+WITHOUT_EFFECT = frozenset({"save_every_steps", "save_every_minutes"})
+
+
+def training_source(definition: str | Path = "dvc.yaml") -> dict[str, str]:
+    """The sha256 of every module that the train stage declares: all that it imports.
+
+    That dvc.yaml declares them all is a test's business, and DVC's view of what makes a model
+    stale is then ours too.
+    """
+    deps = read_yaml(definition)["stages"]["train"]["deps"]
+    return {dep: sha256_of(dep) for dep in deps if dep.endswith(".py")}
+
+
+def state_key(
+    config: ModelConfig, train: Train, seed: int, data: str, source: Mapping[str, str]
+) -> str:
+    """Sixteen hex digits that change with anything the trained model or its log depends on.
+
+    Args:
+        config: what the arm builds.
+        train: the optimiser's settings.
+        seed: of initialisation, row order and dropout.
+        data: the digest of the rows.
+        source: the digest of each module, see `training_source`.
+    """
+    named = {
+        "model": config.model_dump(mode="json"),
+        "train": train.model_dump(mode="json", exclude=set(WITHOUT_EFFECT)),
+        "seed": seed,
+        "data": data,
+        "source": dict(source),
+        "torch": torch.__version__,
+        "cuda": torch.cuda.is_available(),
+        "processes": distributed.get_world_size() if distributed.is_initialized() else 1,
+    }
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def scratch() -> Path:
+    """Where states lie: in the main repository, also for DVC's experiments in temporary folders."""
+    return Path(os.environ.get("DVC_ROOT", "")) / ".scratch"
+
+
+class DamagedError(Exception):
+    """A state that cannot be used, and why."""
+
+
+class States:
+    """The states of one training run, its folder locked between `with` and the end of it.
+
+    Args:
+        folder: see `scratch`.
+        train: says how often to save.
+        patience: seconds to wait for another process to let go of the folder.
+
+    Raises:
+        InputError: (on entering) another process trains into the folder.
+    """
+
+    def __init__(self, folder: Path, train: Train, patience: float = PATIENCE) -> None:
+        self.folder = folder
+        self._train = train
+        self._patience = patience
+        self.resumed = 0  # step of the state that `newest` found
+        self._saved = 0  # step of the newest whole state
+        self._saved_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._lock = _locked(self.folder, self._patience)
+        prune(self.folder.parent)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.close()
+
+    def due(self, step: int, last: bool) -> bool:
+        """Whether the state after `step` should be saved; that of the last one always."""
+        minutes = (time.monotonic() - self._saved_at) / 60
+        return (
+            last
+            or step - self._saved >= self._train.save_every_steps
+            or minutes >= self._train.save_every_minutes
+        )
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        """Keep `state`, of tensors and plain values, and the one before it.
+
+        Where there is no room for it, training goes on and the older ones stay: one line says so.
+        """
+        if step == self._saved:
+            return
+        self._saved_at = time.monotonic()
+        written = self.folder / "new"
+        try:
+            with replacing(written, "wb") as file:
+                torch.save({"format": FORMAT, "step": step, **state}, file)
+            written.replace(self.folder / f"{step:09}.{sha256_of(written)}.pt")
+            _sync(self.folder)
+        except OSError as error:
+            written.unlink(missing_ok=True)
+            say(f"step {step} not saved ({error.strerror}); the last good state: {self.last_good}")
+            return
+        self._saved = step
+        for old in self._files()[KEPT:]:
+            old.unlink()
+
+    def newest(self) -> dict[str, Any] | None:
+        """The newest whole state, or None. Damaged ones are put aside, with one line each."""
+        for path in self._files():
+            try:
+                state = _read(path)
+            except DamagedError as damage:
+                path.replace(path.with_suffix(".damaged"))
+                say(f"{path} is damaged ({damage}): going back to the state before it")
+                continue
+            self.resumed = self._saved = state["step"]
+            return state
+        return None
+
+    def remove(self) -> None:
+        """Delete the folder: the run's outputs are written."""
+        shutil.rmtree(self.folder)
+
+    @property
+    def last_good(self) -> str:
+        """What there is to go on from, for people."""
+        return f"step {self._saved} in {self.folder}" if self._saved else "the beginning"
+
+    def _files(self) -> list[Path]:
+        """The states, newest first."""
+        return sorted(self.folder.glob("*.pt"), reverse=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The state in `path`, on the CPU. Nothing in it is executed.
+
+    Raises:
+        DamagedError: it is not what was written, or written by another version.
+    """
+    name = re.fullmatch(r"(\d+)\.([0-9a-f]{64})\.pt", path.name)
+    if name is None or sha256_of(path) != name[2]:
+        raise DamagedError("its sha256 is not the one in its name")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise DamagedError(f"not a state: {str(error).splitlines()[0]}") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise DamagedError("written by another version")
+    return state
+
+
+def _locked(folder: Path, patience: float) -> IO[str]:
+    """The open lock of `folder`; whoever holds it trains. It falls when the process ends.
+
+    Raises:
+        InputError: another process holds it for longer than `patience` seconds.
+    """
+    deadline = time.monotonic() + patience
+    waiting = False
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 (held, not read)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = f"process {lock.read().strip() or 'unknown'} trains in {folder}"
+            lock.close()
+            if time.monotonic() >= deadline:
+                raise InputError(f"{holder}: wait until it ends, or stop it") from None
+            if not waiting:
+                say(f"{holder}: waiting up to {patience:.0f} s for it to end")
+                waiting = True
+            time.sleep(0.2)
+            continue
+        if _same_file(lock, folder / "lock"):
+            lock.truncate(0)
+            print(os.getpid(), file=lock, flush=True)
+            return lock
+        lock.close()  # the run that held it finished, and deleted it
+
+
+def _same_file(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def prune(root: Path) -> None:
+    """Delete states that nobody has continued for a month, of settings long changed."""
+    for lock in root.glob("*/lock"):
+        newest = max(path.stat().st_mtime for path in lock.parent.iterdir())
+        if time.time() - newest > ABANDONED:
+            shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
