@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 import ncn.config
+from ncn.state import WITHOUT_EFFECT
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("ncn", "stages", "kernels")
@@ -95,3 +96,9 @@ def test_the_stages_are_the_published_ones_in_order() -> None:
 def test_every_section_of_params_is_known_to_some_stage() -> None:
     used = {param.split(".")[0] for stage in STAGES.values() for param in stage["params"]}
     assert used == set(ncn.config.Params.model_fields)
+
+
+def test_training_again_is_due_after_any_change_of_train_but_when_to_save() -> None:
+    declared = {name for name in STAGES["train"]["params"] if name.startswith("train")}
+    settings = set(ncn.config.Train.model_fields) - WITHOUT_EFFECT
+    assert declared == {f"train.{name}" for name in settings}
