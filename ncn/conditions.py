@@ -3,10 +3,15 @@
 Only the control network hears of it; the transformer reads the text alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Index = slice | Sequence[int] | NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +26,7 @@ class Conditions:
     task: Tensor | None = None
     sliders: Tensor | None = None
 
-    def take(self, rows: Tensor | slice) -> "Conditions":
+    def take(self, rows: Index) -> "Conditions":
         """Those of some rows."""
         return Conditions(
             None if self.task is None else self.task[rows],

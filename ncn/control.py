@@ -116,6 +116,9 @@ class StaticControl(nn.Module):
 class ControlNetwork(nn.Module):
     """x [B, T, D] -> the signals of every layer, and what they need to see the entropy."""
 
+    slider_mean: Tensor
+    slider_sd: Tensor
+
     def __init__(self, d_model: int, n_layers: int, settings: ControlSettings) -> None:
         super().__init__()
         self.settings = settings

@@ -1,24 +1,25 @@
 """From text files to rows of token ids on disk, split into training and validation.
 
 A row is context_length + 1 tokens; its last is the next row's first: the target of its last
-position. train.bin and val.bin hold rows as little-endian uint16, in the order of the corpus.
+position. train.bin and val.bin hold rows as little-endian uint16, in the order of the corpus;
+train.tasks and val.tasks the number of the text file that each row begins in, likewise.
 The text between two delimiters is encoded as it stands, so decoding gives the corpus back.
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
-from ncn.config import END_OF_TEXT, Split
+from ncn.config import END_OF_TEXT, MAX_TASKS, Split
 from ncn.errors import InputError
 from ncn.files import read_json, replacing, sha256_of, write_json
 from ncn.tokenizer import Tokenizer
@@ -48,17 +49,20 @@ def read_stories(files: Sequence[Path]) -> Iterator[str]:
     Raises:
         InputError: a story is not UTF-8; names the file and the byte.
     """
+    return chain.from_iterable(_stories_of(path) for path in files)
+
+
+def _stories_of(path: Path) -> Iterator[str]:
     delimiter = END_OF_TEXT.encode()
-    for path in files:
-        start = 0  # of the piece at hand, in bytes from the beginning of the file
-        rest = b""
-        with open(path, "rb") as file:
-            while block := file.read(READ_BYTES):
-                *pieces, rest = (rest + block).split(delimiter)
-                for piece in pieces:
-                    yield from _decoded(piece, path, start)
-                    start += len(piece) + len(delimiter)
-        yield from _decoded(rest, path, start)
+    start = 0  # of the piece at hand, in bytes from the beginning of the file
+    rest = b""
+    with open(path, "rb") as file:
+        while block := file.read(READ_BYTES):
+            *pieces, rest = (rest + block).split(delimiter)
+            for piece in pieces:
+                yield from _decoded(piece, path, start)
+                start += len(piece) + len(delimiter)
+    yield from _decoded(rest, path, start)
 
 
 def _decoded(piece: bytes, path: Path, start: int) -> Iterator[str]:
@@ -98,7 +102,7 @@ def write_corpus(
     seed: int,
     directory: Path,
 ) -> dict[str, Any]:
-    """Encode the stories and write train.bin, val.bin and meta.json.
+    """Encode the stories and write train.bin, val.bin, their tasks and meta.json.
 
     Args:
         files: of the corpus, in order.
@@ -107,7 +111,7 @@ def write_corpus(
         split: how rows become validation.
         context_length: targets a row.
         seed: of the split.
-        directory: where the three files go.
+        directory: where the files go.
 
     Returns:
         What meta.json says.
@@ -116,8 +120,9 @@ def write_corpus(
         InputError: a part would have no row.
     """
     by_story = split.unit == "story"
-    stream = _encode(files, held_out if by_story else None, tokenizer, directory)
+    stream, begins = _encode(files, held_out if by_story else None, tokenizer, directory)
     train, validation = stream["train"], stream["val"] if by_story else stream["train"]
+    tasks = {"train": begins["train"], "val": begins["val" if by_story else "train"]}
     if by_story:
         chosen = {
             "train": np.arange(_rows_in(train, context_length)),
@@ -126,9 +131,10 @@ def write_corpus(
     else:
         mask = choose_validation(_rows_in(train, context_length), split, seed)
         chosen = {"train": np.flatnonzero(~mask), "val": np.flatnonzero(mask)}
-    lengths = np.array(tokenizer.byte_lengths())
+    lengths = np.array([len(piece) for piece in tokenizer.token_bytes()])
     meta: dict[str, Any] = {
         "stories": len(held_out),
+        "tasks": len(files),
         "tokens": sum(len(part) for part in stream.values()),
         "vocab_size": tokenizer.vocab_size,
         "end_of_text": tokenizer.end_of_text,
@@ -146,9 +152,13 @@ def write_corpus(
         meta[part] = _write_rows(
             directory / f"{part}.bin", tokens, chosen[part], context_length, lengths
         )
+        begun = np.searchsorted(tasks[part], chosen[part] * context_length, side="right") - 1
+        with replacing(directory / f"{part}.tasks", "wb") as file:
+            file.write(begun.clip(max=MAX_TASKS - 1).astype(TOKEN).tobytes())
     for path in directory.glob("*.stream"):
         path.unlink()
-    digest = "".join(sha256_of(directory / f"{part}.bin") for part in ("train", "val"))
+    parts = [f"{part}.{kind}" for kind in ("bin", "tasks") for part in ("train", "val")]
+    digest = "".join(sha256_of(directory / name) for name in parts)
     meta["digest"] = hashlib.sha256(digest.encode()).hexdigest()
     write_json(directory / "meta.json", meta)
     return meta
@@ -156,9 +166,14 @@ def write_corpus(
 
 def _encode(
     files: Sequence[Path], held_out: Mask | None, tokenizer: Tokenizer, directory: Path
-) -> dict[str, Rows]:
-    """Every story's ids, each followed by the end of text, as one stream a part."""
-    stories = read_stories(files)
+) -> tuple[dict[str, Rows], dict[str, NDArray[np.int64]]]:
+    """Every story's ids, each followed by the end of text: one stream a part.
+
+    Returns:
+        The streams, and where in each of them each file begins.
+    """
+    stories = ((number, s) for number, path in enumerate(files) for s in _stories_of(path))
+    lengths = {part: np.zeros(len(files), dtype=np.int64) for part in ("train", "val")}
     paths = {part: directory / f"{part}.stream" for part in ("train", "val")}
     end = np.array([tokenizer.end_of_text], dtype=TOKEN)
     total = sum(path.stat().st_size for path in files)
@@ -166,12 +181,17 @@ def _encode(
     with progress, open(paths["train"], "wb") as train, open(paths["val"], "wb") as validation:
         number = 0
         while batch := list(islice(stories, ENCODE_STORIES)):
-            for ids in tokenizer.encode_all(batch, threads=os.cpu_count() or 1):
-                into = validation if held_out is not None and held_out[number] else train
+            origins, texts = zip(*batch, strict=True)
+            encoded = tokenizer.encode_all(texts, threads=os.cpu_count() or 1)
+            for origin, ids in zip(origins, encoded, strict=True):
+                held = held_out is not None and held_out[number]
+                into = validation if held else train
                 into.write(np.array(ids, dtype=TOKEN).tobytes() + end.tobytes())
+                lengths["val" if held else "train"][origin] += len(ids) + 1
                 number += 1
-            progress.update(sum(len(story) + len(END_OF_TEXT) for story in batch))
-    return {part: _mapped(path) for part, path in paths.items()}
+            progress.update(sum(len(text) + len(END_OF_TEXT) for text in texts))
+    streams = {part: _mapped(path) for part, path in paths.items()}
+    return streams, {part: counts.cumsum() - counts for part, counts in lengths.items()}
 
 
 def _mapped(path: Path) -> Rows:
@@ -213,25 +233,32 @@ def open_rows(directory: str | Path, part: str) -> Rows:
             the vocabulary.
     """
     meta = read_meta(directory)
-    path = Path(directory) / f"{part}.bin"
     shape = (meta[part]["rows"], meta["context_length"] + 1)
-    expected = shape[0] * shape[1] * TOKEN.itemsize
+    return _opened(Path(directory) / f"{part}.bin", shape, meta["vocab_size"], "token id")
+
+
+def open_tasks(directory: str | Path, part: str) -> NDArray[np.uint16]:
+    """The number of the text file that each row of `train` or `val` begins in, [N] uint16.
+
+    Raises:
+        InputError: as `open_rows`.
+    """
+    meta = read_meta(directory)
+    path = Path(directory) / f"{part}.tasks"
+    return _opened(path, (meta[part]["rows"],), meta.get("tasks", 0), "task")
+
+
+def _opened(path: Path, shape: tuple[int, ...], allowed: int, what: str) -> NDArray[np.uint16]:
+    """A file of numbers below `allowed`, of that shape, mapped read-only."""
+    expected = math.prod(shape) * TOKEN.itemsize
     if not path.exists():
         raise InputError(f"{path} does not exist: run `dvc repro tokenize`, or `dvc pull`")
     if (found := path.stat().st_size) != expected:
         raise InputError(
-            f"{path}: {found} bytes, but meta.json says {shape[0]} rows of {shape[1]} tokens"
+            f"{path}: {found} bytes, but meta.json says {' x '.join(map(str, shape))} numbers"
             f" ({expected} bytes): run `dvc checkout` or `dvc repro tokenize`"
         )
-    rows: Rows = np.memmap(path, TOKEN, "r", shape=shape)  # "r": a linked output is the cache
-    if (largest := int(rows.max())) >= meta["vocab_size"]:
-        raise InputError(
-            f"{path}: token id {largest} is outside the vocabulary of {meta['vocab_size']}"
-        )
-    return rows
-
-
-def split_rows(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows [B, T + 1] -> tokens [B, T] and targets [B, T], int64 on `device`."""
-    both = torch.from_numpy(rows.astype(np.int64)).to(device)
-    return both[:, :-1], both[:, 1:]
+    numbers = np.memmap(path, TOKEN, "r", shape=shape)  # "r": a linked output is the cache
+    if (largest := int(numbers.max())) >= allowed:
+        raise InputError(f"{path}: {what} {largest} is not below the {allowed} of meta.json")
+    return numbers

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from ncn.config import Train
-from ncn.corpus import Rows, split_rows
 from ncn.device import mixed_precision
 from ncn.errors import InputError
 from ncn.model import LanguageModel
 from ncn.optimizer import make_optimizer
+from ncn.rows import AnyRows, split_rows
 
 
 class StepResult(NamedTuple):
@@ -58,7 +58,7 @@ class Engine:
         self._device = next(model.parameters()).device
         self._optimizer = make_optimizer(model, train)
 
-    def step(self, rows: Rows, lr: float) -> StepResult:
+    def step(self, rows: AnyRows, lr: float) -> StepResult:
         """One update from a batch: rows [micro_batch_size * grad_accum_steps, T + 1].
 
         Raises:
@@ -83,11 +83,11 @@ class Engine:
         self.steps += 1
         return StepResult(loss, penalty, grad_norm, loss_scale=1.0, skipped=False)
 
-    def _backward(self, rows: Rows, share: float) -> Tensor:
+    def _backward(self, rows: AnyRows, share: float) -> Tensor:
         """Add the gradient of `share` of a micro-batch's loss; returns that share, [2]."""
-        tokens, targets = split_rows(rows, self._device)
+        tokens, targets, conditions = split_rows(rows, self._device)
         with mixed_precision(self._device, self._train.precision):
-            cross_entropy, penalty = self.model.loss(tokens, targets)
+            cross_entropy, penalty = self.model.loss(tokens, targets, conditions)
         ((cross_entropy + penalty) * share).backward()
         return torch.stack([cross_entropy.detach(), penalty.detach()]).double() * share
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ncn.config import Salience
-from ncn.corpus import Rows, split_rows
+from ncn.corpus import Rows
 from ncn.model import LanguageModel
+from ncn.rows import AnyRows, split_rows
 
 COUNT_ROWS = 1 << 14  # training rows counted at once
 # Weight of the unigram prior in the bigram model, in counts: p(b|a) = (n_ab + k p_b) / (n_a + k).
@@ -25,7 +26,7 @@ def choose_sequences(n_rows: int, wanted: int, seed: int) -> NDArray[np.int64]:
 @torch.inference_mode()
 def score_sequences(
     model: LanguageModel,
-    rows: Rows,
+    rows: AnyRows,
     batch_size: int,
     salience: Salience | None = None,
     description: str = "evaluate",
@@ -36,8 +37,8 @@ def score_sequences(
     losses = []
     starts = range(0, len(rows), batch_size)
     for start in tqdm(starts, desc=description, unit="batch", disable=None):
-        tokens, targets = split_rows(rows[start : start + batch_size], device)
-        token_losses = model.token_losses(tokens, targets, salience)
+        tokens, targets, conditions = split_rows(rows[start : start + batch_size], device)
+        token_losses = model.token_losses(tokens, targets, salience, conditions)
         losses.append(token_losses.double().mean(dim=1).cpu().numpy())
     return np.concatenate(losses)
 
@@ -91,7 +92,7 @@ def yardsticks(train: Rows, scored: Rows, vocab_size: int) -> Yardsticks:
 
 
 @torch.inference_mode()
-def future_leak(model: LanguageModel, rows: Rows, seed: int) -> float:
+def future_leak(model: LanguageModel, rows: AnyRows, seed: int) -> float:
     """Largest change of any logit before position t when the tokens from t on are replaced.
 
     Replaced by random tokens and by another row's, at a quarter, a half, three quarters and the
@@ -103,16 +104,16 @@ def future_leak(model: LanguageModel, rows: Rows, seed: int) -> float:
         seed: of the random tokens.
     """
     device = next(model.parameters()).device
-    tokens, _ = split_rows(rows, device)
+    tokens, _, conditions = split_rows(rows, device)
     length = tokens.shape[1]
     random = torch.randint(
         model.config.vocab_size, tokens.shape, generator=torch.Generator().manual_seed(seed)
     ).to(device)
-    before = model(tokens)
+    before = model(tokens, conditions=conditions)
     leak = 0.0
     for cut in (length // 4, length // 2, 3 * length // 4, length - 1):
         for other in (random, tokens.roll(1, dims=0)):
             changed = torch.cat([tokens[:, :cut], other[:, cut:]], dim=1)
-            difference = (model(changed)[:, :cut] - before[:, :cut]).abs()
-            leak = max(leak, difference.max().item())
+            after = model(changed, conditions=conditions)
+            leak = max(leak, (after - before)[:, :cut].abs().max().item())
     return leak

@@ -256,10 +256,14 @@ class LanguageModel(nn.Module):
         return cross_entropy, homeostatic_penalty(signals, self.config.control)
 
     def token_losses(
-        self, tokens: Tensor, targets: Tensor, salience: Salience | None = None
+        self,
+        tokens: Tensor,
+        targets: Tensor,
+        salience: Salience | None = None,
+        conditions: Conditions = UNTOLD,
     ) -> Tensor:
         """Cross-entropy of each target in nats, [B, T], from tokens and targets [B, T]."""
-        hidden, _ = self._hidden(tokens, salience)
+        hidden, _ = self._hidden(tokens, salience, conditions=conditions)
         return self._cross_entropy(hidden, targets, "none").view(targets.shape)
 
     def _cross_entropy(self, hidden: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:

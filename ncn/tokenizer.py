@@ -51,11 +51,9 @@ class Tokenizer:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD."""
         return self._encoding.decode(list(ids))
 
-    def byte_lengths(self) -> list[int]:
-        """How many bytes of the corpus each token id stands for, <|endoftext|> included."""
-        return [
-            len(self._encoding.decode_single_token_bytes(token)) for token in range(self.vocab_size)
-        ]
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of the corpus that each token id stands for, <|endoftext|> included."""
+        return [self._encoding.decode_single_token_bytes(token) for token in range(self.vocab_size)]
 
 
 def load_tokenizer(directory: str | Path) -> Tokenizer:

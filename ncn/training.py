@@ -13,13 +13,13 @@ import torch
 from torch import distributed
 
 from ncn.config import SIGNALS, Train
-from ncn.corpus import Rows, split_rows
 from ncn.engine import Engine, NonFiniteError
 from ncn.errors import InputError, Interrupted
 from ncn.interruption import StopSignals
 from ncn.model import LanguageModel
 from ncn.optimizer import learning_rate
 from ncn.progress import Progress
+from ncn.rows import AnyRows, split_rows
 from ncn.state import States
 from ncn.tokenizer import load_tokenizer
 from ncn.training_log import LogRow, TrainingLog
@@ -60,14 +60,14 @@ def row_order(n_rows: int, seed: int, start: int = 0) -> Iterator[int]:
         start = max(0, start - n_rows)
 
 
-def evenly_spread(rows: Rows, wanted: int) -> Rows:
+def evenly_spread(rows: AnyRows, wanted: int) -> AnyRows:
     """`wanted` of the rows [N, T + 1] at equal distances, or all where there are fewer."""
     places = np.linspace(0, len(rows) - 1, min(wanted, len(rows)))
     return rows[places.round().astype(int)]
 
 
 @torch.inference_mode()
-def validation_loss(model: LanguageModel, rows: Rows, batch_size: int) -> float:
+def validation_loss(model: LanguageModel, rows: AnyRows, batch_size: int) -> float:
     """Mean cross-entropy of rows [N, T + 1] in nats a token, in fp32 and without dropout."""
     device = next(model.parameters()).device
     model.eval()
@@ -79,15 +79,15 @@ def validation_loss(model: LanguageModel, rows: Rows, batch_size: int) -> float:
     return total / len(rows)
 
 
-def signal_means(model: LanguageModel, rows: Rows) -> dict[str, float | None]:
+def signal_means(model: LanguageModel, rows: AnyRows) -> dict[str, float | None]:
     """The mean of each signal over the tokens of rows [B, T + 1] and over layers.
 
     None where the model does not modulate: a signal that it lacks, or any without control network.
     """
     control = model.config.control
     own = [] if control is None else control.signals
-    tokens, _ = split_rows(rows, next(model.parameters()).device)
-    signals = model.signals(tokens) if own else {}
+    tokens, _, conditions = split_rows(rows, next(model.parameters()).device)
+    signals = model.signals(tokens, conditions=conditions) if own else {}
     return {
         f"{name}_mean": signals[name].mean().item() if name in own else None for name in SIGNALS
     }
@@ -110,12 +110,12 @@ def story_teller(tokenizer: str | Path) -> Callable[[LanguageModel], str]:
 
 def train_model(
     model: LanguageModel,
-    rows: Rows,
+    rows: AnyRows,
     train: Train,
     seed: int,
     name: str,
     *,
-    validation: Rows | None = None,
+    validation: AnyRows | None = None,
     sample: Callable[[LanguageModel], str] | None = None,
     live: Callable[[Sequence[LogRow]], None] | None = None,
     states: States | None = None,

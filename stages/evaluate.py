@@ -21,6 +21,7 @@ from ncn.device import pick_device
 from ncn.errors import InputError, run_command
 from ncn.evaluation import choose_sequences, future_leak, score_sequences, yardsticks
 from ncn.files import write_json, write_tsv
+from ncn.rows import validation_rows
 from ncn.timing import timed
 
 
@@ -42,7 +43,7 @@ def main() -> None:
                 f"{model_directory(run)}: {setting} {mine}, but {TOKENS} has {meta[setting]}:"
                 " run `dvc repro train`"
             )
-    validation = open_rows(TOKENS, "val")
+    validation = validation_rows(TOKENS, model)
     chosen = choose_sequences(len(validation), settings.sequences, params.seed)
     rows = validation[chosen]
     with timed(f"evaluate {run}"):
@@ -52,7 +53,7 @@ def main() -> None:
                 model, rows, settings.batch_size, "reactive", f"{run} reactive"
             )
         leak = future_leak(model, rows[: settings.leak_sequences], params.seed)
-        counts = yardsticks(open_rows(TOKENS, "train"), rows, meta["vocab_size"])
+        counts = yardsticks(open_rows(TOKENS, "train"), rows.tokens, meta["vocab_size"])
     mean = float(losses["loss"].mean())
     summary = {
         "arm": arguments.arm,

@@ -21,7 +21,7 @@ from ncn.artifacts import (
 )
 from ncn.checkpoint import save_model
 from ncn.config import load_params
-from ncn.corpus import open_rows, read_meta
+from ncn.corpus import read_meta
 from ncn.device import describe, pick_device
 from ncn.errors import run_command
 from ncn.estimate import training_cost
@@ -29,6 +29,7 @@ from ncn.files import write_json, write_tsv
 from ncn.flops import flops_per_token
 from ncn.interruption import StopSignals
 from ncn.model import build_model, parameter_count
+from ncn.rows import training_rows, validation_rows
 from ncn.state import States, scratch, state_key, training_source
 from ncn.timing import timed
 from ncn.training import story_teller, train_model
@@ -52,8 +53,8 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     device = pick_device()
     torch.use_deterministic_algorithms(device.type == "cpu")
     meta = read_meta(TOKENS)
-    rows = open_rows(TOKENS, "train")
     model = build_model(params, arm, meta["vocab_size"], seed).to(device)
+    rows = training_rows(TOKENS, model)
     n_parameters = parameter_count(model.config)
     print(f"{run}: {n_parameters:,} parameters on {describe(device)}")
     print(f"{run}: {training_cost(model, params.train, len(rows))}")
@@ -66,7 +67,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
         with timed(f"train {run}") as noted:
             log = train_model(
                 model, rows, params.train, seed, run,
-                validation=open_rows(TOKENS, "val"),
+                validation=validation_rows(TOKENS, model),
                 sample=story_teller(TOKENIZER),
                 live=write_log,
                 states=states,

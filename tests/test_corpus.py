@@ -9,7 +9,7 @@ import pytest
 import tokenizers
 
 from ncn.config import END_OF_TEXT, Split
-from ncn.corpus import choose_validation, open_rows, read_stories, write_corpus
+from ncn.corpus import choose_validation, open_rows, open_tasks, read_stories, write_corpus
 from ncn.errors import InputError
 from ncn.tokenizer import load_tokenizer, train_tokenizer
 from tests.conftest import shared
@@ -159,7 +159,7 @@ def test_an_id_outside_the_vocabulary_is_refused(tmp_path: Path, vocabulary: Pat
     write(tmp_path, vocabulary, "story")
     path = tmp_path / "val.bin"
     path.write_bytes(b"\xff\xff" + path.read_bytes()[2:])
-    with pytest.raises(InputError, match="token id 65535 is outside the vocabulary of 300"):
+    with pytest.raises(InputError, match=r"token id 65535 is not below the 300 of meta\.json"):
         open_rows(tmp_path, "val")
 
 
@@ -187,3 +187,67 @@ def test_a_damaged_vocabulary_is_refused(
 def test_a_vocabulary_larger_than_the_text_can_fill_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"tokenizer\.vocab_size: 5000 tokens cannot be trained"):
         train_tokenizer(["a few words only"], 5000, tmp_path)
+
+
+@pytest.mark.parametrize("unit", ["story", "sequence", "tail"])
+def test_a_rows_task_is_the_file_that_it_begins_in(
+    tmp_path: Path, vocabulary: Path, unit: str
+) -> None:
+    texts = [
+        "".join(f"{name} {n} {sha256(bytes([n])).hexdigest()}.{END_OF_TEXT}" for n in range(count))
+        for name, count in (("One", 90), ("Two", 0), ("Three", 1), ("Four", 120))
+    ]
+    files = [tmp_path / f"{number}.txt" for number in range(4)]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text)
+    split = Split(unit=unit, validation=0.3)  # type: ignore[arg-type]
+    held_out = choose_validation(211, split, 42)
+    tokenizer = load_tokenizer(vocabulary)
+    meta = write_corpus(files, held_out, tokenizer, split, 16, 42, tmp_path)
+    assert meta["tasks"] == 4
+    # Which file a token of the corpus is of, counted anew: by the text before it.
+    streams: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
+    held = iter(held_out)
+    for number, text in enumerate(texts):
+        for story in text.split(END_OF_TEXT)[:-1]:
+            part = bool(next(held)) and unit == "story"
+            ids = [*tokenizer.encode(story), tokenizer.end_of_text]
+            streams[part] += [(token, number) for token in ids]
+    for part in ("train", "val"):
+        rows, tasks = open_rows(tmp_path, part), open_tasks(tmp_path, part)
+        assert len(rows) == len(tasks)
+        stream = streams[part == "val" and unit == "story"]
+        beginnings = {
+            (tuple(token for token, _ in stream[i : i + 17]), stream[i][1])
+            for i in range(0, len(stream) - 16, 16)
+        }
+        assert {(tuple(r), t) for r, t in zip(rows.tolist(), tasks, strict=True)} <= beginnings
+        assert len(set(tasks.tolist())) > 1 or unit == "tail"
+
+
+def test_the_digest_of_the_tokens_covers_their_tasks(tmp_path: Path, vocabulary: Path) -> None:
+    once = write(tmp_path, vocabulary, "story")
+    halves = TEXT.partition("\nStory 100:")
+    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    files[0].write_text(halves[0], encoding="utf-8")
+    files[1].write_text(halves[1] + halves[2], encoding="utf-8")
+    split = Split(unit="story", validation=0.05)
+    held_out = choose_validation(200, split, 42)
+    twice = write_corpus(files, held_out, load_tokenizer(vocabulary), split, 16, 42, tmp_path)
+    assert twice["tokens"] == once["tokens"]
+    assert twice["digest"] != once["digest"]
+
+
+def test_damaged_tasks_are_refused(tmp_path: Path, vocabulary: Path) -> None:
+    write(tmp_path, vocabulary, "story")
+    path = tmp_path / "val.tasks"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2])
+    with pytest.raises(InputError, match=r"val\.tasks: \d+ bytes, but meta\.json says \d+ numbers"):
+        open_tasks(tmp_path, "val")
+    path.write_bytes(b"\x01\x00" + whole[2:])
+    with pytest.raises(InputError, match=r"val\.tasks: task 1 is not below the 1 of meta\.json"):
+        open_tasks(tmp_path, "val")
+    path.unlink()
+    with pytest.raises(InputError, match=r"val\.tasks does not exist: run `dvc repro tokenize`"):
+        open_tasks(tmp_path, "val")

@@ -9,9 +9,10 @@ import torch
 from torch.nn import functional as F
 
 from ncn.config import Params
-from ncn.corpus import Rows, split_rows
+from ncn.corpus import Rows
 from ncn.evaluation import choose_sequences, future_leak, score_sequences, yardsticks
 from ncn.model import LanguageModel, build_model
+from ncn.rows import split_rows
 from tests.conftest import VOCABULARY, special
 
 CPU = torch.device("cpu")
@@ -28,7 +29,7 @@ def model(tiny: Params) -> LanguageModel:
 
 def test_sequence_losses_are_the_mean_cross_entropies(model: LanguageModel) -> None:
     sequences = rows(7)
-    tokens, targets = split_rows(sequences, CPU)
+    tokens, targets, _ = split_rows(sequences, CPU)
     log_probabilities = model(tokens).double().log_softmax(-1)
     expected = -log_probabilities.gather(2, targets[..., None]).squeeze(2).mean(1)
     losses = score_sequences(model, sequences, batch_size=3)
