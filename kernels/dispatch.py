@@ -1,8 +1,9 @@
 """Which form of the kernels runs: one setting, resolved for a device, never a silent fallback."""
 
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -12,6 +13,16 @@ Backend = Literal["reference", "chunked", "triton"]
 HAS_TRITON = find_spec("triton") is not None
 # Triton reads it when a kernel is defined: its interpreter runs kernels on the CPU, for tests.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+jit: Callable[[Callable[..., Any]], Any]
+tl: Any
+if HAS_TRITON:
+    import triton
+    import triton.language
+
+    jit, tl = triton.jit, triton.language
+else:  # kernels are still defined, but `resolve` lets nobody launch them
+    jit, tl = lambda kernel: kernel, None
 
 
 def resolve(setting: Setting, device: torch.device) -> Backend:
@@ -28,7 +39,7 @@ def resolve(setting: Setting, device: torch.device) -> Backend:
         ValueError: triton is asked for where it cannot run.
     """
     if setting == "auto":
-        return "chunked"
+        return "triton" if device.type == "cuda" and HAS_TRITON else "chunked"
     if setting == "triton":
         if not HAS_TRITON:
             raise ValueError("kernels: triton needs the package triton, which is not installed")
@@ -38,3 +49,12 @@ def resolve(setting: Setting, device: torch.device) -> Backend:
                 " auto, reference and chunked run here"
             )
     return setting
+
+
+def launches_triton(backend: Backend) -> bool:
+    """Whether an elementwise kernel launches Triton: not inside torch.compile.
+
+    There the compiler fuses the plain form with its neighbours, from which a finished kernel would
+    keep it apart: 7.9 ms against 20.0 on two cores (44.0 eager).
+    """
+    return backend == "triton" and not torch.compiler.is_compiling()

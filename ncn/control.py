@@ -27,12 +27,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kernels.actuator import actuator
+from kernels.dispatch import Backend
 from ncn.conditions import UNTOLD, Conditions
 from ncn.config import ControlNetwork as ControlSettings
 from ncn.config import Salience
+from ncn.layers import Layer, RMSNorm
 from ncn.salience import SaliencePooling, Tonic
-
-NORM_EPS = 1e-5
 
 # Biases of W_2 that start the model next to a plain transformer (preprint 4.1.4):
 # g = 1, beta = 0.9997, gamma = 0.953. `init: zero` leaves beta = 0.703, gamma = 0.5.
@@ -45,22 +46,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def actuate(z: Tensor, settings: ControlSettings) -> dict[str, Tensor]:
-    """The signals of z [..., L * S] (layer-major), by name, each [..., L]."""
-    # Exponentials of a half-precision z would leave the signals three digits.
-    z = at_least_single(z).unflatten(-1, (-1, len(settings.signals)))
-    signals: dict[str, Tensor] = {}
-    for name, column in zip(settings.signals, z.unbind(-1), strict=True):
-        match name:
-            case "gain" if settings.gain == "2sigmoid":
-                signals[name] = 2 * column.sigmoid()
-            case "gain":
-                signals[name] = column.sigmoid() + 0.5
-            case "precision":
-                signals[name] = (F.softplus(column) + 0.01).clamp(max=settings.precision_max)
-            case "ffn_gate":
-                signals[name] = column.sigmoid()
-    return signals
+def actuate(z: Tensor, settings: ControlSettings, backend: Backend) -> dict[str, Tensor]:
+    """The signals of z [..., L * S] (layer-major), by name, each [..., L]: `kernels.actuator`."""
+    names = settings.signals
+    signals = actuator(z, names, settings.gain, settings.precision_max, backend=backend)
+    return dict(zip(names, signals, strict=True))
 
 
 @torch.no_grad()
@@ -84,7 +74,7 @@ class ControlOutput(NamedTuple):
     drive: Tensor | None = None
 
 
-class StaticControl(nn.Module):
+class StaticControl(Layer):
     """One learned scalar a layer and signal, whatever the text: `controller: static`.
 
     What any claim of dynamic control has to beat: it can rescale branches, and react to nothing.
@@ -110,10 +100,11 @@ class StaticControl(nn.Module):
         conditions: Conditions = UNTOLD,
     ) -> ControlOutput:
         """The same signals at every position of x [B, T, D]."""
-        return ControlOutput(actuate(self.bias.expand(*x.shape[:2], -1), self.settings))
+        z = self.bias.expand(*x.shape[:2], -1)
+        return ControlOutput(actuate(z, self.settings, self.backend(x)))
 
 
-class ControlNetwork(nn.Module):
+class ControlNetwork(Layer):
     """x [B, T, D] -> the signals of every layer, and what they need to see the entropy."""
 
     slider_mean: Tensor
@@ -125,7 +116,7 @@ class ControlNetwork(nn.Module):
         self.pooling = (
             None if settings.salience == "none" else SaliencePooling(d_model, settings.heads)
         )
-        self.norm = nn.RMSNorm(d_model, eps=NORM_EPS)
+        self.norm = RMSNorm(d_model)
         self.hidden = nn.Linear(d_model, settings.hidden)
         self.output = nn.Linear(settings.hidden, n_layers * len(settings.signals))
         if settings.tasks:
@@ -167,7 +158,8 @@ class ControlNetwork(nn.Module):
         for told in self._embedded(conditions):
             context = context + told[:, None]
         drive = self.hidden(self.norm(context))
-        signals = actuate(self.output(self._activated(drive)), self.settings)
+        z = self.output(self._activated(drive))
+        signals = actuate(z, self.settings, self.backend(z))
         return ControlOutput(signals, drive if self.settings.attention_entropy else None)
 
     def at_layer(self, layer: int, drive: Tensor, entropy: Tensor) -> dict[str, Tensor]:
@@ -176,7 +168,8 @@ class ControlNetwork(nn.Module):
         signals = len(self.settings.signals)
         mine = slice(layer * signals, (layer + 1) * signals)
         z = F.linear(self._activated(seen), self.output.weight[mine], self.output.bias[mine])
-        return {name: signal[..., 0] for name, signal in actuate(z, self.settings).items()}
+        made = actuate(z, self.settings, self.backend(z))
+        return {name: signal[..., 0] for name, signal in made.items()}
 
     def _activated(self, drive: Tensor) -> Tensor:
         return ACTIVATIONS[self.settings.activation](drive)

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kernels.dispatch import Setting, resolve
+from kernels.cache_update import cache_update
+from kernels.dispatch import Backend, Setting, resolve
 from kernels.linear_cross_entropy import Reduction, linear_cross_entropy
+from kernels.modulated_add import modulated_add
 from ncn.conditions import UNTOLD, Conditions
 from ncn.config import SIGNALS, ModelConfig, Params, Salience
 from ncn.control import (
-    NORM_EPS,
     ControlNetwork,
     ControlOutput,
     homeostatic_penalty,
@@ -32,6 +33,7 @@ from ncn.control import (
 from ncn.entropy import attention_entropy
 from ncn.errors import InputError
 from ncn.flops import flops_per_token
+from ncn.layers import Layer, RMSNorm
 from ncn.salience import Tonic
 
 
@@ -41,16 +43,16 @@ class KeyValues:
     Only the first `length` positions hold anything.
     """
 
-    def __init__(self, empty: Tensor) -> None:
+    def __init__(self, empty: Tensor, positions: Tensor) -> None:
         self.keys, self.values = torch.empty_like(empty), torch.empty_like(empty)
+        self.positions = positions  # 0 ... T - 1, where the keys are
         self.length = 0
 
-    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def extend(self, k: Tensor, v: Tensor, backend: Backend) -> tuple[Tensor, Tensor]:
         """Append k and v [B, H, t, K]; returns views of all keys and values so far."""
-        start, added = self.length, k.shape[2]
-        self.length += added
-        self.keys.narrow(2, start, added).copy_(k)
-        self.values.narrow(2, start, added).copy_(v)
+        end = self.length + k.shape[2]
+        added, self.length = self.positions[self.length : end], end
+        cache_update(self.keys, self.values, k, v, added, backend=backend)
         return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
 
 
@@ -65,7 +67,8 @@ class Cache:
         empty = model.embedding.weight.new_empty(
             batch_size, config.n_heads, config.context_length, config.d_model // config.n_heads
         )
-        self.layers = [KeyValues(empty) for _ in range(config.n_layers)]
+        positions = torch.arange(config.context_length, device=empty.device)
+        self.layers = [KeyValues(empty, positions) for _ in range(config.n_layers)]
         self.tonic = Tonic()
 
     @property
@@ -80,7 +83,7 @@ class Cache:
             layer.length = 0
 
 
-class Attention(nn.Module):
+class Attention(Layer):
     """Causal multi-head self-attention without biases."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -106,7 +109,7 @@ class Attention(nn.Module):
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # [B, H, T, K]
         start = 0 if past is None else past.length
         if past is not None:
-            k, v = past.extend(k, v)
+            k, v = past.extend(k, v, self.backend(k))
         mask = None
         if start and q.shape[2] > 1:  # is_causal would align the first query with the first key
             mask = q.new_ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(start)
@@ -128,14 +131,14 @@ class FeedForward(nn.Module):
         return self.down(F.gelu(self.up(x)))
 
 
-class Block(nn.Module):
+class Block(Layer):
     """One layer: attention and feed-forward branches, each scaled a token at a time."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
+        self.attention_norm = RMSNorm(config.d_model)
         self.attention = Attention(config)
-        self.feed_forward_norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
+        self.feed_forward_norm = RMSNorm(config.d_model)
         self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -150,25 +153,24 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """x [B, T, D], signals [B, T] (None is neutral) -> [B, T, D]; the rest: see `Attention`."""
         attended, entropy = self.attention(self.attention_norm(x), precision, past, measure)
-        x = x + _scaled(self.dropout(attended), gain)
+        x = self._added(x, self.dropout(attended), gain)
         fed = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         both = ffn_gate if gain is None else gain if ffn_gate is None else gain * ffn_gate
-        return x + _scaled(fed, both), entropy
+        return self._added(x, fed, both), entropy
+
+    def _added(self, x: Tensor, branch: Tensor, signal: Tensor | None) -> Tensor:
+        """x plus a branch [B, T, D], scaled a token at a time where there is a signal [B, T]."""
+        if signal is None:
+            return x + branch
+        return modulated_add(x, branch, signal, backend=self.backend(x))
 
 
-def _scaled(y: Tensor, signal: Tensor | None) -> Tensor:
-    """y [B, T, D] times one scalar a token [B, T]."""
-    return y if signal is None else y * signal[..., None].to(y.dtype)
-
-
-class LanguageModel(nn.Module):
+class LanguageModel(Layer):
     """tokens [B, T] -> logits [B, T, V]. Build one with `build_model`.
 
     kernels: which form of the kernels it runs through, see `kernels.dispatch.resolve`. How a model
     is computed is not part of what it is: neither its configuration nor its files know of it.
     """
-
-    kernels: Setting = "auto"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -178,7 +180,7 @@ class LanguageModel(nn.Module):
         self.control = make_control(config.d_model, config.n_layers, config.control)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
-        self.norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
+        self.norm = RMSNorm(config.d_model)
 
     def forward(
         self,
@@ -225,7 +227,9 @@ class LanguageModel(nn.Module):
             resolve(setting, self.embedding.weight.device)
         except ValueError as error:
             raise InputError(f"train.{error}") from None
-        self.kernels = setting
+        for module in self.modules():
+            if isinstance(module, Layer):
+                module.kernels = setting
 
     @torch.no_grad()
     def signals(
@@ -271,7 +275,7 @@ class LanguageModel(nn.Module):
             hidden.flatten(0, 1),
             self.embedding.weight,
             targets.flatten(),
-            backend=resolve(self.kernels, hidden.device),
+            backend=self.backend(hidden),
             reduction=reduction,
         )
 

@@ -1,8 +1,14 @@
 """What several tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# Before a kernel is defined: without a GPU, Triton interprets it, in numpy.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 from ncn.config import Params, load_params
 from ncn.model import LanguageModel, build_model
