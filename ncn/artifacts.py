@@ -9,17 +9,19 @@ RAW = Path("data/raw")
 TOKENS = Path("data/tokens")
 TOKENIZER = TOKENS / "tokenizer"
 PUBLISHED_RUN = Path("data/reference/run_1.tsv")
+LOCK = Path("requirements.lock")
 
 SUMMARY = Path("metrics/summary.json")
 COMPARISON = Path("metrics/compare.json")
+CLAIMS = Path("metrics/claims.json")
 CONVERGENCE = Path("metrics/convergence.json")
 BRAIN_SCAN = Path("metrics/brain_scan.json")
 SAMPLES = Path("metrics/samples.json")
+BENCHMARK = Path("metrics/benchmark.json")  # by `make bench`, not by a stage
 TIMING = Path("metrics/timing.json")
 
 CURVES = Path("plots/curves.tsv")
-CONVERGENCE_PLOT = Path("plots/convergence.png")
-BRAIN_SCAN_PLOTS = Path("plots/brain_scan")
+SCANS = Path("plots/brain_scan/scan.tsv")
 REPORT = Path("plots/report.html")
 
 

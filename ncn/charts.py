@@ -1,54 +1,55 @@
-"""Figures, drawn without a display; equal data give equal bytes.
+"""The charts, as Vega-Lite specifications: the report draws them alive, and as pictures for print.
 
-Every arm keeps its colour in all figures (Okabe-Ito palette: told apart by colour-blind readers).
+A chart names its colours as CSS does (`var(--arm-0)`, `currentColor`), so one specification serves
+light and dark pages. Data is named, not held: a page has each table once. Every chart of arms has
+the parameter `shown`, the arms that are switched on.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
-import matplotlib.style
-import numpy as np
-import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-
-from ncn.brain_scan import Scan, printable
-from ncn.config import SIGNALS
-from ncn.files import replacing
+Spec = dict[str, Any]
 
 PUBLISHED = "published"  # the arm name of the series logged by the published run
+# Okabe and Ito's palette: told apart by colour-blind readers, and each 3:1 or near it on white.
 ARM_COLOURS = {
-    PUBLISHED: "#A0A0A0",
+    PUBLISHED: "#8C8C8C",
     "baseline": "#333333",
     "ncn": "#0072B2",
-    "ncn_causal": "#E69F00",
+    "ncn_causal": "#D55E00",
 }
-FURTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#E5E5E5",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "legend.title_fontsize": 8,
+FURTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
+ON_DARK = {"#333333": "#D9DDE3", "#0072B2": "#3D9BD6", "#882255": "#C4669A"}
+
+# One scale for all scans and signals: the middle colour is neutral (1), so pictures compare.
+SCAN_LIMITS = {"gain": (0.0, 2.0), "precision": (0.0, 4.0), "ffn_gate": (0.0, 2.0)}
+SCAN_COLOURS = ("#2166AC", "#F1F1EF", "#B2182B")
+
+# Of the fonts of vl-convert itself, so that a picture is the same on every machine.
+FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+CONFIG: Spec = {
+    "font": FONT,
+    "background": "transparent",
+    "aria": False,  # the element around the chart says what it shows
+    "padding": 2,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--muted)",
+        "titleColor": "var(--muted)",
+        "gridColor": "var(--line)",
+        "domain": False,
+        "ticks": False,
+        "labelPadding": 6,
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "titlePadding": 8,
+    },
+    "axisX": {"grid": False, "domain": True, "domainColor": "var(--line)"},
+    "axisY": {"minExtent": 30},
 }
-
-BINS_PER_DECADE = 20
-
-Floats = npt.NDArray[np.float64]
-Rows = Sequence[Mapping[str, Any]]
 
 
 def arm_colours(arms: Iterable[str]) -> dict[str, str]:
@@ -57,142 +58,303 @@ def arm_colours(arms: Iterable[str]) -> dict[str, str]:
     return {arm: ARM_COLOURS.get(arm) or next(further) for arm in arms}
 
 
-@contextmanager
-def figure_saved(path: str | Path, width: float, height: float) -> Iterator[Figure]:
-    """Yield an empty figure (inches) that is written to `path` as PNG when the block ends."""
-    # "default" first: a personal matplotlibrc must not change a declared output.
-    with matplotlib.style.context(["default", STYLE]):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure
-        with replacing(path, "wb") as file:
-            # The library's version in the file would make equal figures differ.
-            figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
-
-
-def draw_convergence(
-    path: str | Path, rows: Rows, status: Mapping[str, str], slope_share: float
-) -> None:
-    """Draw the training curves (left) and whether their ends still fall (right).
+def learning_curves(
+    colours: Mapping[str, str],
+    y: str,
+    title: str,
+    *,
+    data: str = "curves",
+    log_y: bool = False,
+    smooth: bool = False,
+) -> Spec:
+    """A logged figure against the tokens seen: thin each run, bold the mean of an arm.
 
     Args:
-        path: the PNG to write.
-        rows: one for each arm, seed and logged point: arm, seed, step, tokens, loss, and short,
-            long, the EWMAs of the loss (nats per token). The arm "published" is drawn in grey.
-        status: arm -> what the legend says about its end.
-        slope_share: share of the points, at the end, that decides the status; it is shaded.
+        colours: arm -> colour, of the arms in the chart; an arm left out is not drawn.
+        y: the column; rows have arm, seed, tokens and it.
+        title: of the vertical axis, with the unit.
+        data: the name of the table.
+        log_y: a logarithmic vertical axis.
+        smooth: average the bold line over bins of equal width on the logarithmic axis, for noisy
+            series. (An EWMA would trail the steep start by far.)
     """
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
-    colours = arm_colours(arms)
-    with figure_saved(path, 11, 5.4) as figure:
-        left, right = figure.subplots(1, 2)
-        for arm in arms:
-            mine = [row for row in rows if row["arm"] == arm]
-            _draw_learning(left, mine, arm, colours[arm])
-            _draw_end(right, mine, f"{arm}: {status[arm]}", colours[arm])
-        left.set_xscale("log")
-        left.set(
-            title="Learning: loss against tokens",
-            xlabel="target tokens seen",
-            ylabel="loss (nats per token)",
-        )
-        _legend_below(left, "thin: as logged, each seed; bold: mean", columns=2)
-        right.axvspan(1 - slope_share, 1, color="#EFEFEF", zorder=0, linewidth=0)
-        right.set_xlim(0.5, 1)
-        right.set_ylim(*_range_of_ends(rows))
-        right.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-        right.set(
-            title="Convergence: moving averages in the second half",
-            xlabel="share of the training steps",
-        )
-        note = "solid: short EWMA, dashed: long; slope of the shaded part, nats per 1,000 steps"
-        _legend_below(right, f"{note} [95 %]", columns=1)
-
-
-def _draw_learning(axes: Axes, rows: Rows, label: str, colour: str) -> None:
-    for seed in dict.fromkeys(row["seed"] for row in rows):
-        run = [row for row in rows if row["seed"] == seed]
-        x, y = [row["tokens"] for row in run], [row["loss"] for row in run]
-        axes.plot(x, y, color=colour, alpha=0.35, linewidth=0.6)
-    # Bins of equal width on the log axis: an EWMA would trail the steep start by far.
-    tokens = np.array([row["tokens"] for row in rows], np.float64)
-    bins = np.floor(np.log10(tokens) * BINS_PER_DECADE)
-    losses = np.array([row["loss"] for row in rows], np.float64)
-    mean = _group_mean(tokens, bins), _group_mean(losses, bins)
-    axes.plot(*mean, color=colour, linewidth=1.8, label=label)
-
-
-def _draw_end(axes: Axes, rows: Rows, label: str, colour: str) -> None:
-    steps = np.array([row["step"] for row in rows], np.float64)
-    share = np.unique(steps) / steps.max()
-    for kind, dashes, name in (("short", (0, ()), label), ("long", (0, (4, 2)), None)):
-        mean = _group_mean(np.array([row[kind] for row in rows], np.float64), steps)
-        axes.plot(share, mean, color=colour, linewidth=1.2, linestyle=dashes, label=name)
-
-
-def _legend_below(axes: Axes, title: str, columns: int) -> None:
-    """A legend outside the axes, where it can hide no curve."""
-    axes.legend(
-        title=title, alignment="left", ncols=columns, loc="upper left", bbox_to_anchor=(0, -0.14)
+    x = _quantity("tokens", "training tokens", scale={"type": "log", "nice": False}, ticks=6)
+    x["axis"]["format"] = "~s"
+    vertical = _quantity(y, title, scale={"type": "log"} if log_y else {"zero": False}, ticks=6)
+    vertical["axis"]["grid"] = not log_y  # its lines would be many
+    bins = "floor(log(datum.tokens) / LN10 * 12)" if smooth else "datum.tokens"
+    mean = [
+        {"calculate": bins, "as": "bin"},
+        {
+            "aggregate": [
+                {"op": "mean", "field": "tokens", "as": "tokens"},
+                {"op": "mean", "field": y, "as": y},
+            ],
+            "groupby": ["arm", "bin"],
+        },
+    ]
+    colour = _colour(colours)
+    thin = {"type": "line", "strokeWidth": 0.8, "opacity": 0.35}
+    each_run = {"x": x, "y": vertical, "color": colour, "detail": {"field": "seed"}}
+    return _of_arms(
+        colours,
+        data=data,
+        transform=[{"filter": f"isValid(datum[{json.dumps(y)}])"}],
+        layer=[
+            {"mark": thin, "encoding": each_run},
+            {
+                "transform": mean,
+                "mark": {"type": "line", "strokeWidth": 2, "point": {"size": 14}},
+                "encoding": {"x": x, "y": vertical, "color": colour},
+            },
+            _hover(list(colours), x, y),
+        ],
     )
 
 
-def _group_mean(values: Floats, groups: Floats) -> Floats:
-    """Mean of `values` [n] for each distinct value of `groups` [n], in increasing order of it."""
-    _, index = np.unique(groups, return_inverse=True)
-    mean: Floats = np.bincount(index, values) / np.bincount(index)
-    return mean
+def gap_to_baseline(colours: Mapping[str, str]) -> Spec:
+    """How much higher each arm's loss is than the baseline's, against the tokens seen."""
+    chart = learning_curves(colours, "gap", "loss, arm − baseline", data="gap", smooth=True)
+    zero = {"data": {"values": [{"zero": 0}]}, "encoding": {"y": {"datum": 0}}}
+    rule = {"mark": {"type": "rule", "color": "var(--rule)", "strokeDash": [4, 3]}}
+    return chart | {"layer": [zero | rule, *chart["layer"]]}
 
 
-def _range_of_ends(rows: Rows) -> tuple[float, float]:
-    """Limits that hold both EWMAs of all arms in the second half of training.
+def curve_ends(colours: Mapping[str, str], slope_share: float) -> Spec:
+    """Both moving averages in the second half of training; shaded, what decides the status."""
+    share = _quantity("share", "share of the training steps", scale={"domain": [0.5, 1]}, ticks=6)
+    share["axis"]["format"] = "%"
+    loss = _quantity("value", "loss (nats a token)", scale={"zero": False}, ticks=6)
+    kinds = {"domain": ["short", "long"], "range": [[1, 0], [5, 3]]}
+    return _of_arms(
+        colours,
+        data="curves",
+        transform=[
+            {"joinaggregate": [{"op": "max", "field": "step", "as": "end"}], "groupby": ["arm"]},
+            {"calculate": "datum.step / datum.end", "as": "share"},
+            {"filter": "datum.share >= 0.5"},
+            {"fold": ["short", "long"], "as": ["kind", "value"]},
+        ],
+        layer=[
+            {
+                "data": {"values": [{"from": 1 - slope_share, "to": 1}]},
+                "mark": {"type": "rect", "color": "var(--shade)"},
+                "encoding": {"x": share | {"field": "from"}, "x2": {"field": "to"}},
+            },
+            {
+                "mark": {"type": "line", "strokeWidth": 1.5},
+                "encoding": {
+                    "x": share,
+                    "y": loss,
+                    "color": _colour(colours),
+                    "detail": {"field": "seed"},
+                    "strokeDash": {"field": "kind", "scale": kinds, "legend": None},
+                },
+            },
+        ],
+    )
 
-    The published series counts only where there is no other: its loss is on another scale unless
-    data and tokenizer are the published ones.
+
+def differences(colours: Mapping[str, str], several_seeds: bool) -> Spec:
+    """Point and interval of each arm's difference to the baseline; a tick for each seed.
+
+    Rows of the table: arm, low, value, high, future, words, one an arm; of `seeds`: arm, value.
+    A hollow point sees the future: its perplexity is not a language model's.
     """
-    shown = [row for row in rows if row["arm"] != PUBLISHED] or rows
-    half = max(row["step"] for row in shown) / 2
-    values = [row[kind] for row in shown if row["step"] >= half for kind in ("short", "long")]
-    margin = 0.05 * (max(values) - min(values)) or 0.05
-    return min(values) - margin, max(values) + margin
+    x = _quantity("value", "perplexity, arm − baseline", ticks=5)
+    x["axis"] |= {"format": "+~g", "grid": True}
+    row = {"field": "arm", "type": "nominal", "sort": None, "axis": None}
+    colour = _colour(colours)
+    shared = {"y": row, "color": colour, "tooltip": {"field": "words"}}
+    ticks = [
+        {
+            "data": {"name": "seeds"},
+            "transform": [_SHOWN],
+            "mark": {"type": "tick", "thickness": 1.5, "size": 16},
+            "encoding": {"x": x, "y": row, "color": colour},
+        }
+    ]
+    words = {"type": "text", "align": "left", "dy": -19, "fontSize": 13, "color": "currentColor"}
+    words |= {"stroke": "var(--page)", "strokeWidth": 4}  # a halo: the style paints it first
+    chart = _of_arms(
+        colours,
+        data="differences",
+        layer=[
+            {
+                "data": {"values": [{"zero": 0}]},
+                "mark": {"type": "rule", "color": "var(--rule)", "strokeWidth": 1.5},
+                "encoding": {"x": x | {"field": "zero"}},
+            },
+            {
+                "mark": {"type": "rule", "strokeWidth": 3},
+                "encoding": shared | {"x": x | {"field": "low"}, "x2": {"field": "high"}},
+            },
+            *(ticks if several_seeds else []),
+            {
+                "mark": {"type": "point", "size": 110, "strokeWidth": 2.5, "opacity": 1},
+                "encoding": shared
+                | {
+                    "x": x,
+                    "fill": colour
+                    | {"condition": {"test": "datum.future", "value": "var(--page)"}},
+                },
+            },
+            {
+                "mark": words,
+                "encoding": {"y": row, "x": {"value": 0}, "text": {"field": "words"}},
+            },
+        ],
+    )
+    return chart | {"height": 58 * len(colours)}
 
 
-# One scale for all scans and signals: white is neutral (1), so pictures can be compared.
-SCAN_LIMITS = {"gain": (0.0, 2.0), "precision": (0.0, 4.0), "ffn_gate": (0.0, 2.0)}
+def sequence_scatter(colours: Mapping[str, str]) -> Spec:
+    """The loss of each validation sequence, arm against baseline; on the line they are equal."""
+    x = _quantity("baseline", "baseline's loss (nats a token)", scale={"zero": False}, ticks=6)
+    y = _quantity("loss", "arm's loss (nats a token)", scale={"zero": False}, ticks=6)
+    told = [
+        {"field": "arm"},
+        {"field": "sequence", "format": ","},
+        {"field": "loss", "format": ".4f"},
+        {"field": "baseline", "format": ".4f"},
+    ]
+    ends = [{"op": op, "field": "baseline", "as": op} for op in ("min", "max")]
+    line = {"field": "min", "type": "quantitative"}
+    return _of_arms(
+        colours,
+        data="sequences",
+        layer=[
+            {
+                "mark": {"type": "circle", "size": 14, "opacity": 0.4},
+                "encoding": {"x": x, "y": y, "color": _colour(colours), "tooltip": told},
+            },
+            {
+                "transform": [{"aggregate": ends}],
+                "mark": {"type": "rule", "color": "var(--rule)", "strokeDash": [4, 3]},
+                "encoding": {"x": line, "y": line, "x2": {"field": "max"}, "y2": {"field": "max"}},
+            },
+        ],
+    )
 
 
-def draw_brain_scan(path: str | Path, title: str, scans: Mapping[str, Sequence[Scan]]) -> None:
-    """The signals by token (across) and layer (down), the states of a model side by side.
+def sequence_differences(colours: Mapping[str, str]) -> Spec:
+    """How often which difference: sequences by their loss, arm less baseline.
+
+    Rows of the table: arm, value (the middle of a bin), count.
+    """
+    x = _quantity("value", "loss, arm − baseline (nats a token)", ticks=6)
+    x["axis"]["format"] = "+~g"
+    told = [{"field": "arm"}, {"field": "value", "format": "+.3f"}, {"field": "count"}]
+    return _of_arms(
+        colours,
+        data="histogram",
+        layer=[
+            {
+                "data": {"values": [{"zero": 0}]},
+                "mark": {"type": "rule", "color": "var(--rule)", "strokeDash": [4, 3]},
+                "encoding": {"x": {"field": "zero", "type": "quantitative"}},
+            },
+            {
+                "mark": {
+                    "type": "area",
+                    "interpolate": "step",
+                    "fillOpacity": 0.12,
+                    "line": {"strokeWidth": 1.5},
+                },
+                "encoding": {
+                    "x": x,
+                    "y": _quantity("count", "sequences", ticks=5) | {"stack": None},
+                    "color": _colour(colours),
+                    "tooltip": told,
+                },
+            },
+        ],
+    )
+
+
+def heatmap(signal: str, tokens: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Spec:
+    """A signal by token (across) and layer (down), on the one absolute scale of that signal.
 
     Args:
-        path: of the PNG.
-        title: of the figure.
-        scans: by state (trained, untrained) one scan for each text.
+        signal: gain, precision or ffn_gate.
+        tokens: of the text, as they are shown.
+        rows: position, layer, value.
     """
-    n_texts = len(next(iter(scans.values())))
-    n_rows = n_texts * len(SIGNALS)
-    with figure_saved(path, 6.5 * len(scans), 0.6 + 1.9 * n_rows) as figure:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        grid = figure.subplots(n_rows, len(scans), squeeze=False)
-        for text in range(n_texts):
-            for row, name in enumerate(SIGNALS, start=text * len(SIGNALS)):
-                for axes, (state, mine) in zip(grid[row], scans.items(), strict=True):
-                    image = _draw_signal(axes, mine[text], name, state)
-                low, high = SCAN_LIMITS[name]
-                figure.colorbar(image, ax=grid[row].tolist(), ticks=[low, 1, high], pad=0.01)
+    low, high = SCAN_LIMITS[signal]
+    labels = f"{json.dumps(list(tokens), ensure_ascii=False)}[datum.value]"
+    across = {"labelExpr": labels, "labelAngle": -55, "labelOverlap": False, "labelLimit": 70}
+    colours = {"domain": [low, 1, high], "range": list(SCAN_COLOURS)}
+    colours |= {"interpolate": "rgb", "clamp": True}
+    told = [
+        {"field": "token"},
+        {"field": "layer"},
+        {"field": "value", "title": signal, "format": ".3f"},
+    ]
+    return {
+        "data": {"values": [{**row, "token": tokens[row["position"]]} for row in rows]},
+        "height": 20 * len({row["layer"] for row in rows}),
+        "mark": {"type": "rect"},
+        "encoding": {
+            "x": {"field": "position", "type": "ordinal", "title": None, "axis": across},
+            "y": {"field": "layer", "type": "ordinal", "title": "layer", "axis": {"minExtent": 12}},
+            "color": {
+                "field": "value",
+                "type": "quantitative",
+                "scale": colours,
+                "legend": None,
+            },
+            "tooltip": told,
+        },
+    }
 
 
-def _draw_signal(axes: Axes, scan: Scan, name: str, state: str) -> AxesImage:
-    values = scan.signals[name]
-    low, high = SCAN_LIMITS[name]
-    norm = TwoSlopeNorm(vmin=low, vcenter=1.0, vmax=high)
-    image = axes.imshow(values.T, cmap="RdBu_r", norm=norm, aspect="auto")
-    axes.set_title(f"{name}, {state}: mean {values.mean():.3f}, sd {values.std():.3f}")
-    axes.set_ylabel("layer")
-    axes.set_yticks(range(values.shape[1]), [str(layer + 1) for layer in range(values.shape[1])])
-    axes.set_xticks(
-        range(len(scan.tokens)), [printable(t) for t in scan.tokens], rotation=60, ha="right"
-    )
-    axes.tick_params(labelsize=7)
-    axes.grid(False)
-    return image
+_SHOWN: Spec = {"filter": "indexof(shown, datum.arm) >= 0"}
+
+
+def _of_arms(
+    colours: Mapping[str, str], data: str, layer: list[Spec], transform: Sequence[Spec] = ()
+) -> Spec:
+    return {
+        "params": [{"name": "shown", "value": list(colours)}],
+        "data": {"name": data},
+        "transform": [_SHOWN, *transform],
+        "height": 300,
+        "layer": layer,
+    }
+
+
+def _quantity(field: str, title: str, *, scale: Spec | None = None, ticks: int) -> Spec:
+    axis: Spec = {"tickCount": ticks, "labelFlush": False, "labelOverlap": True}
+    encoding = {"field": field, "type": "quantitative", "title": title, "axis": axis}
+    return encoding | ({"scale": scale} if scale else {})
+
+
+def _colour(colours: Mapping[str, str]) -> Spec:
+    scale = {"domain": list(colours), "range": list(colours.values())}
+    return {"field": "arm", "type": "nominal", "scale": scale, "legend": None}
+
+
+def _hover(arms: Sequence[str], x: Spec, y: str) -> Spec:
+    """A rule at the logged point next to the pointer, which tells every arm's figure there."""
+    fields = [f"datum[{json.dumps(arm)}]" for arm in arms]
+    told = [
+        {"calculate": f"isValid({field}) ? format({field}, '.4f') : ''", "as": arm}
+        for arm, field in zip(arms, fields, strict=True)
+    ]
+    near = {"type": "point", "fields": ["tokens"], "nearest": True, "on": "pointerover"}
+    return {
+        "transform": [{"pivot": "arm", "value": y, "groupby": ["tokens"], "op": "mean"}, *told],
+        "params": [{"name": "near", "select": near | {"clear": "pointerout"}}],
+        "mark": {"type": "rule", "color": "var(--rule)"},
+        "encoding": {
+            "x": x,
+            "opacity": {
+                "condition": {"param": "near", "empty": False, "value": 0.6},
+                "value": 0,
+            },
+            "tooltip": [
+                {"field": "tokens", "title": "tokens", "format": ","},
+                *({"field": arm, "title": arm} for arm in arms),
+            ],
+        },
+    }

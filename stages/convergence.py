@@ -1,18 +1,11 @@
 """The training logs -> how fast each arm learned, and whether it still does.
 
 In:  plots/train/ARM-SEED.tsv, data/reference/run_1.tsv (the series of the published run).
-Out: metrics/convergence.json, plots/curves.tsv (long form), plots/convergence.png.
+Out: metrics/convergence.json, plots/curves.tsv (long form).
 """
 
-from ncn.artifacts import (
-    CONVERGENCE,
-    CONVERGENCE_PLOT,
-    CURVES,
-    PUBLISHED_RUN,
-    run_name,
-    training_log,
-)
-from ncn.charts import PUBLISHED, draw_convergence
+from ncn.artifacts import CONVERGENCE, CURVES, PUBLISHED_RUN, run_name, training_log
+from ncn.charts import PUBLISHED
 from ncn.config import load_params
 from ncn.convergence import analyse, in_words, long_form, read_curve
 from ncn.errors import run_command
@@ -41,7 +34,6 @@ def main() -> None:
     rows += long_form(PUBLISHED, "-", published, end)
     words[PUBLISHED] = in_words([end])
 
-    draw_convergence(CONVERGENCE_PLOT, rows, words, settings.slope_share)
     write_tsv(CURVES, rows)
     write_json(CONVERGENCE, {"runs": summaries, "published run 1": published_summary})
     print("\n".join(f"{arm}: {status} nats per 1,000 steps" for arm, status in words.items()))

@@ -1,6 +1,6 @@
 """All figures -> one page to read.
 
-In:  metrics/, plots/convergence.png, plots/brain_scan/ARM-SEED.png, data/tokens/meta.json.
+In:  metrics/, plots/*.tsv, data/tokens/meta.json, requirements.lock.
 Out: plots/report.html, self-contained.
 """
 
@@ -8,7 +8,8 @@ from ncn.artifacts import REPORT
 from ncn.config import load_params
 from ncn.errors import run_command
 from ncn.files import write_text
-from ncn.report import gather, render
+from ncn.report import render
+from ncn.report_inputs import gather
 
 
 def main() -> None:

@@ -10,20 +10,18 @@ import pytest
 
 from ncn.artifacts import (
     CONVERGENCE,
-    CONVERGENCE_PLOT,
     CURVES,
     PUBLISHED_RUN,
     run_name,
     training_log,
 )
-from ncn.charts import arm_colours, draw_convergence
+from ncn.charts import arm_colours
 from ncn.config import load_params
 from ncn.convergence import (
     analyse,
     classify,
     ewma,
     in_words,
-    long_form,
     power_law,
     read_curve,
     sample_efficiency,
@@ -272,17 +270,6 @@ def test_an_arm_keeps_its_colour_whatever_stands_beside_it():
     assert len(set(many.values())) == len(many)
 
 
-def test_seeds_that_logged_different_steps_can_be_drawn_together(tmp_path):
-    rows = []
-    for seed, count in (("1", 30), ("2", 25)):
-        log = tmp_path / f"ncn-{seed}.tsv"
-        write_log(log, "ncn", int(seed), STEPS[:count])
-        curve = read_curve(log)
-        rows += long_form("ncn", seed, curve, classify(curve.steps, curve.losses))
-    draw_convergence(tmp_path / "c.png", rows, {"ncn": "2/2 converged"}, 0.15)
-    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
-
-
 def write_log(path, arm, seed, steps=STEPS):
     losses = decaying(0.002)[: len(steps)] + np.random.default_rng(seed).normal(0, 0.02, len(steps))
     rows = [
@@ -300,7 +287,7 @@ def test_the_stage_is_a_function_of_the_runs_that_params_name(tmp_path, monkeypa
     named = [(arm, seed) for arm in params.arms for seed in params.seeds]
     for arm, seed in [*named, ("removed", 9)]:
         write_log(training_log(run_name(arm, seed)), arm, seed)
-    outputs = [CONVERGENCE, CURVES, CONVERGENCE_PLOT]
+    outputs = [CONVERGENCE, CURVES]
     stage.main()
     first = [path.read_bytes() for path in outputs]
     stage.main()

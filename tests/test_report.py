@@ -1,57 +1,42 @@
 """The report: one page that needs nothing beside itself, and says what it lacks."""
 
-import base64
 import json
 import math
+import re
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ncn import report_charts
 from ncn.artifacts import (
+    BENCHMARK,
     BRAIN_SCAN,
-    BRAIN_SCAN_PLOTS,
+    CLAIMS,
     COMPARISON,
     CONVERGENCE,
-    CONVERGENCE_PLOT,
+    CURVES,
+    LOCK,
     REPORT,
-    SAMPLES,
+    SCANS,
     SUMMARY,
-    TOKENS,
-    evaluation_metrics,
     run_name,
+    sequence_losses,
+    training_log,
     training_metrics,
 )
-from ncn.charts import arm_colours
-from ncn.config import SIGNALS, Params
-from ncn.files import write_json
-from ncn.report import (
-    PUBLISHED_SETTINGS,
-    delta_chart,
-    gather,
-    has_control,
-    interval,
-    not_finite,
-    number,
-    render,
-)
+from ncn.charts import PUBLISHED, arm_colours
+from ncn.config import Params
+from ncn.files import read_tsv, write_tsv
+from ncn.report import PUBLISHED_SETTINGS, headline, render
+from ncn.report_charts import page_charts, tables_of
+from ncn.report_inputs import gather, has_control, not_finite
+from ncn.rounding import interval, margin, number
+from ncn.vega import to_svg
 from stages import report as stage
-
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
-)
-CURVE = {
-    "status": "still improving",
-    "slope_per_1k": -0.12345,
-    "slope_low": -0.2,
-    "slope_high": -0.05,
-    "last_loss": 1.34567,
-    "grammar_95": {"sei": 0.31234, "step": 240, "sei_by_smoothing_span": {"25": 0.35, "100": None}},
-    "intellectual_99": {"sei": None, "step": None, "reason": "the phase has not ended"},
-    "tokens_to_reach": {"4.0": 20480, "3.0": 40960, "2.5": None, "2.0": None},
-    "power_law": {"a": None, "b": None, "c": None, "reason": "the fit did not converge"},
-}
+from tests.results import N_SEQUENCES, VERDICTS, summary_of, write_results
 
 
 class Page(HTMLParser):
@@ -87,62 +72,19 @@ class Page(HTMLParser):
         return next(row for row in self.rows if row and row[0] == head)
 
 
-def summary_of(params: Params) -> dict[str, dict[str, float]]:
-    entries: dict[str, dict[str, float]] = {}
-    for place, arm in enumerate(params.arms):
-        loss = 1.23456 + 0.01 * place
-        entries[arm] = {
-            "val_loss": loss,
-            "val_ppl": math.exp(loss),
-            "val_bpb": 0.456789,
-            "parameters": 1056896 + place,
-            "flops_per_token": 2_000_000 + 50_000 * place,
-            "future_leak": 0.837123 if arm == "ncn" else 0.0,
-        }
-        if arm != "baseline":
-            entries[arm] |= {
-                "val_ppl_reactive": 3.98765,
-                "delta_ppl": -0.0123456,
-                "delta_ppl_low": -0.0234567,
-                "delta_ppl_high": 0.0034567,
-            }
-    return entries
-
-
 @pytest.fixture
 def params(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """The committed settings, in a folder that holds all inputs of the report."""
     monkeypatch.chdir(tmp_path)
-    write_json(SUMMARY, summary_of(params))
-    in_words = {arm: f"{arm}: said in words." for arm in params.arms}
-    write_json(COMPARISON, {"sequences": 3200, "seeds": params.seeds, "in_words": in_words})
-    part = {"rows": 900, "tokens": 115200, "bytes_per_token": 3.9}
-    split = params.split.model_dump() | {"seed": params.seed}
-    counts = {"stories": 1000, "tokens": 234567, "vocab_size": 2048, "context_length": 128}
-    meta = counts | {"split": split, "train": part, "val": part, "digest": "ab" * 32}
-    write_json(TOKENS / "meta.json", meta)
-    curves, scans = {}, {}
-    signal = {"mean": 1.0, "sd": 0.1, "layer_means": [0.91] * params.model.n_layers}
-    scan = [{"text": text} | dict.fromkeys(SIGNALS, signal) for text in params.brain_scan.texts]
-    for arm in params.arms:
-        for seed in params.seeds:
-            run = run_name(arm, seed)
-            trained = {"parameters": 1056896, "d_ff": 512, "steps": 940, "tokens": 1925120}
-            losses = {"first_loss": 7.6, "last_loss": 1.3}
-            write_json(training_metrics(run), trained | losses | {"data": meta["digest"]})
-            yardsticks = {"uniform": math.log(2048), "unigram": 5.9, "bigram": math.log(22.204)}
-            write_json(evaluation_metrics(run), {"yardsticks": yardsticks})
-            curves[run] = CURVE
-            if has_control(params, arm):
-                scans[run] = {"trained": scan, "untrained": scan}
-                BRAIN_SCAN_PLOTS.mkdir(parents=True, exist_ok=True)
-                (BRAIN_SCAN_PLOTS / f"{run}.png").write_bytes(PIXEL)
-    write_json(CONVERGENCE, {"runs": curves, "published run 1": CURVE})
-    write_json(BRAIN_SCAN, scans)
-    texts = {run: f" a tale by {run} <b>" for run in curves}
-    write_json(SAMPLES, {"samples": dict.fromkeys(params.generate.prompts, texts)})
-    CONVERGENCE_PLOT.write_bytes(PIXEL)
+    monkeypatch.setattr(report_charts, "to_svg", lambda spec: drawn_once(json.dumps(spec)))
+    write_results(params)
     return params
+
+
+@cache
+def drawn_once(spec: str) -> str:
+    """The picture of a chart: most tests change few of them."""
+    return to_svg(json.loads(spec))
 
 
 def page_of(params: Params) -> Page:
@@ -158,13 +100,38 @@ def edit(path: Path, change: Any) -> None:
 def test_the_page_asks_for_nothing_beside_itself(params: Params) -> None:
     html = render(params, gather(params))
     page = Page(html)
-    pictures = 1 + len(params.seeds) * sum(has_control(params, arm) for arm in params.arms)
-    assert page.tags.count("img") == pictures
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
-    assert not {"script", "iframe", "object", "embed", "audio", "video"} & set(page.tags)
-    assert "url(" not in html
-    assert "@import" not in html
-    assert "://" not in html
+    assert not {"link rel=stylesheet", "img", "iframe", "object", "embed"} & set(page.tags)
+    assert "default-src 'none'" in html  # the browser refuses what this test overlooks
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_names_in_the_pictures_are_not_used_twice(params: Params) -> None:
+    ids = re.findall(r'\sid="([^"]+)"', render(params, gather(params)))
+    assert len(ids) == len(set(ids))
+
+
+def test_every_chart_has_its_picture_in_the_page(params: Params) -> None:
+    html = render(params, gather(params))
+    drawn = page_charts(params, gather(params), comparable=False)
+    assert {"differences", "loss", "gap", "val_loss", "published", "ends", "scatter"} <= set(
+        drawn.specs
+    )
+    for name in drawn.specs:
+        assert re.search(rf'data-chart="{name}"><svg[^>]*class="marks"', html), name
+
+
+def test_a_chart_draws_tables_that_are_there_and_only_arms_that_it_can_colour(
+    params: Params,
+) -> None:
+    drawn = page_charts(params, gather(params), comparable=True)
+    for spec in drawn.specs.values():
+        assert tables_of(spec) <= set(drawn.tables)
+    for rows in drawn.tables.values():
+        assert {row["arm"] for row in rows} <= {PUBLISHED, *params.arms}
+    assert drawn.specs["loss"]["params"][0]["value"] == [PUBLISHED, *params.arms]
 
 
 def test_complete_inputs_leave_nothing_missing(params: Params) -> None:
@@ -175,6 +142,7 @@ def test_complete_inputs_leave_nothing_missing(params: Params) -> None:
 
 def test_equal_inputs_give_equal_bytes(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "load_params", lambda: params)
+    monkeypatch.setattr(report_charts, "to_svg", to_svg)
     stage.main()
     first = REPORT.read_bytes()
     REPORT.unlink()
@@ -201,36 +169,44 @@ def test_the_table_shows_the_figures_of_the_summary(params: Params) -> None:
     assert page.row("bigram")[2] == "22.20"
 
 
-def test_every_arm_has_its_verdict_its_row_and_its_colour(params: Params) -> None:
+def test_every_arm_has_its_words_its_row_and_its_colour(params: Params) -> None:
     arms = params.arms | {"run_1": {"init": "zero", "frozen": True}}
     more = params.model_copy(update={"arms": arms})
     html = render(more, gather(more))
-    for arm, colour in arm_colours(["published", *arms]).items():
+    for place, (arm, colour) in enumerate(arm_colours([PUBLISHED, *arms]).items()):
         assert arm in html
-        assert f"--arm: {colour}" in html
+        assert f"--arm-{place}: {colour}" in html
     assert all(f"{arm}: said in words." in html for arm in params.arms)
     assert "run_1: not compared yet" in html
 
 
 def test_every_seed_has_its_rows_and_the_page_says_that_it_averages(params: Params) -> None:
     assert "One seed: the interval is over sequences" in page_of(params).text
-    page = page_of(params.model_copy(update={"seeds": [*params.seeds, 77]}))
+    more = params.model_copy(update={"seeds": [*params.seeds, 77]})
+    write_results(more)
+    page = page_of(more)
     assert "mean of 2 seeds" in page.text
     assert "One seed" not in page.text
     heads = [row[0] for row in page.rows if row]
-    expected = 3 + len(params.generate.prompts)  # how it ends, tokens to reach, the runs; samples
-    assert all(heads.count(run_name(arm, 77)) == expected for arm in params.arms)
+    # How it ends, tokens to reach, the runs; samples; the means of its signals.
+    rows = 3 + len(params.generate.prompts)
+    for arm in params.arms:
+        scans = len(params.brain_scan.texts) if has_control(params, arm) else 0
+        assert heads.count(run_name(arm, 77)) == rows + scans
 
 
 def test_an_arm_that_was_not_trained_is_named_and_not_raised(params: Params) -> None:
     run = run_name("ncn", params.seeds[0])
-    training_metrics(run).unlink()
+    for path in (training_metrics(run), training_log(run), sequence_losses(run)):
+        path.unlink()
     edit(SUMMARY, lambda summary: summary.pop("ncn"))
-    (BRAIN_SCAN_PLOTS / f"{run}.png").unlink()
+    for table in (CURVES, SCANS):
+        write_tsv(table, [row for row in read_tsv(table) if row["arm"] != "ncn"])
     page = page_of(params)
     assert f"{training_metrics(run)} does not exist" in page.text
+    assert f"{training_log(run)} does not exist" in page.text
     assert f"{SUMMARY} says nothing of ncn" in page.text
-    assert f"{BRAIN_SCAN_PLOTS / run}.png does not exist" in page.text
+    assert f"{SCANS} says nothing of {run}" in page.text
     assert page.row("ncn")[1:] == ["–"] * 8
     assert page.row("ncn_causal")[2] == "3.506"
 
@@ -242,6 +218,48 @@ def test_a_page_of_nothing_at_all_still_names_every_input(params: Params) -> Non
     page = page_of(params)
     assert all(f"{path} does not exist" in page.text for path in files)
     assert all(arm in page.text for arm in params.arms)
+    assert "Not answered yet." in page.text
+
+
+@pytest.mark.parametrize("path", [CLAIMS, BENCHMARK, LOCK, CURVES, SCANS, CONVERGENCE, BRAIN_SCAN])
+def test_a_missing_file_is_named_and_the_rest_stands(params: Params, path: Path) -> None:
+    path.unlink()
+    inputs = gather(params)
+    assert len(inputs.missing) == 1
+    assert inputs.missing[0].startswith(f"{path} does not exist")
+    assert Page(render(params, inputs)).row("ncn")[2] == "3.471"
+
+
+def test_no_published_series_is_named(params: Params) -> None:
+    write_tsv(CURVES, [row for row in read_tsv(CURVES) if row["arm"] != PUBLISHED])
+    edit(CONVERGENCE, lambda content: content.pop("published run 1"))
+    assert f"{CONVERGENCE} says nothing of published run 1" in page_of(params).text
+    assert "published" not in page_charts(params, gather(params), comparable=False).specs
+
+
+@pytest.mark.parametrize(
+    ("text", "gap"),
+    [
+        ("", "is empty"),
+        ("arm\tseed\ttokens\tloss\n", "holds no rows"),
+        ("arm\tseed\tstep\nncn\t1\t5\n", "has no column tokens, loss"),
+        ("arm\tseed\ttokens\tloss\nncn\t1\t9\tnan\nncn\t1\t9\t2\n", "1 rows lack a number"),
+        ("arm\tseed\ttokens\tloss\nncn\t1\n", "line 2 has 2 of 4 columns"),
+    ],
+)
+def test_a_log_that_cannot_be_drawn_is_named(params: Params, text: str, gap: str) -> None:
+    log = training_log(run_name("ncn", params.seeds[0]))
+    log.write_text(text)
+    assert f"{log}" in page_of(params).text
+    assert gap in page_of(params).text
+
+
+def test_sequences_that_an_arm_was_not_scored_on_are_not_drawn(params: Params) -> None:
+    path = sequence_losses(run_name("ncn", params.seeds[0]))
+    write_tsv(path, read_tsv(path)[:50])
+    rows = page_charts(params, gather(params), comparable=False).tables["sequences"]
+    assert sum(row["arm"] == "ncn" for row in rows) == 50
+    assert sum(row["arm"] == "ncn_causal" for row in rows) == N_SEQUENCES
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "null", '"text"'])
@@ -282,7 +300,7 @@ def test_markup_in_names_and_texts_is_escaped(params: Params) -> None:
     arms = params.arms | {attack: {}}  # load_params would refuse the name
     changed = params.model_copy(update={"arms": arms, "brain_scan": scan})
     html = render(changed, gather(changed))
-    assert "script" not in Page(html).tags
+    assert attack not in html
     assert html.count("&lt;script&gt;") > 5
 
 
@@ -299,22 +317,67 @@ def test_the_published_figure_stands_only_beside_the_published_experiment(params
     assert "not the published experiment" not in page.text
 
 
-def test_the_chart_puts_low_point_and_high_in_order_around_zero(params: Params) -> None:
-    chart = delta_chart(summary_of(params), arm_colours(params.arms))
-    assert chart is not None
-    assert [row.arm for row in chart.rows] == [arm for arm in params.arms if arm != "baseline"]
-    for row in chart.rows:
-        assert 0 < row.low < row.value < chart.zero < row.high < 100
-        assert row.hollow == (row.arm == "ncn")
-    assert (chart.zero, "0") in chart.ticks
-    assert delta_chart({"baseline": {"val_ppl": 3.4}}, {}) is None
+@pytest.mark.parametrize(
+    ("ends", "answer", "words"),
+    [
+        ((-0.04, -0.03, -0.02), "In this run, yes.", "is better than"),
+        ((0.02, 0.03, 0.04), "Not in this run.", "is worse than"),
+        ((-0.02, 0.01, 0.03), "This run shows no difference.", "is no different from"),
+    ],
+)
+def test_the_headline_is_that_of_the_arm_that_sees_no_later_token(
+    params: Params, ends: tuple[float, float, float], answer: str, words: str
+) -> None:
+    keys = ("delta_ppl_low", "delta_ppl", "delta_ppl_high")
+    edit(SUMMARY, lambda summary: summary["ncn_causal"].update(zip(keys, ends, strict=True)))
+    shown = headline(params, gather(params))
+    assert shown.answer == answer
+    assert shown.sentences[0].startswith(f"ncn_causal {words} a plain transformer")
+    assert shown.sentences[1].startswith("ncn reads later tokens")
 
 
-def test_equal_arms_have_a_chart_too() -> None:
-    same = {"ncn": dict.fromkeys(("delta_ppl", "delta_ppl_low", "delta_ppl_high"), 0.0)}
-    chart = delta_chart(same, {"ncn": "#0072B2"})
-    assert chart is not None
-    assert chart.rows[0].value == chart.zero == 50
+def test_arms_that_disagree_and_arms_that_all_leak_have_their_own_answer(params: Params) -> None:
+    edit(SUMMARY, lambda summary: summary["ncn"].update(future_leak=0.0, delta_ppl_low=0.1))
+    assert headline(params, gather(params)).answer == "It depends on the arm."
+    edit(SUMMARY, lambda s: [s[arm].update(future_leak=0.5) for arm in ("ncn", "ncn_causal")])
+    assert headline(params, gather(params)).answer == "Not answered yet."
+
+
+def test_the_differences_are_drawn_as_the_summary_has_them(params: Params) -> None:
+    rows = page_charts(params, gather(params), comparable=False).tables["differences"]
+    assert [row["arm"] for row in rows] == [arm for arm in params.arms if arm != "baseline"]
+    for row in rows:
+        mine = summary_of(params)[row["arm"]]
+        assert row["value"] == pytest.approx(mine["delta_ppl"], rel=1e-4)
+        assert row["low"] < row["value"] < row["high"]
+        assert row["future"] == (row["arm"] == "ncn")
+
+
+def test_the_histogram_counts_every_sequence_of_every_arm(params: Params) -> None:
+    rows = page_charts(params, gather(params), comparable=False).tables["histogram"]
+    for arm in set(params.arms) - {"baseline"}:
+        assert sum(row["count"] for row in rows if row["arm"] == arm) == N_SEQUENCES
+
+
+def test_several_seeds_have_a_tick_each(params: Params) -> None:
+    more = params.model_copy(update={"seeds": [1, 2, 3]})
+    write_results(more)
+    drawn = page_charts(more, gather(more), comparable=False)
+    assert len(drawn.tables["seeds"]) == 3 * (len(params.arms) - 1)
+    assert "seeds" in tables_of(drawn.specs["differences"])
+
+
+def test_every_claim_stands_with_its_verdict_and_its_rule(params: Params) -> None:
+    page = page_of(params)
+    for place, verdict in enumerate(VERDICTS):
+        row = next(row for row in page.rows if row and f"Claim number {place}" in row[0])
+        assert row[1] == verdict
+        assert "Rule: supported where" in row[2]
+    assert "0.2500 [0.1500, 0.3500]" in page.text
+
+
+def test_versions_are_those_of_the_lock(params: Params) -> None:
+    assert "torch 2.13.0, numpy 2.4.1." in page_of(params).text
 
 
 @pytest.mark.parametrize(
@@ -339,6 +402,12 @@ def test_intervals_share_their_decimals() -> None:
     assert interval(0.5, -1.25, 2.25, signed=True) == "+0.500 [−1.250, +2.250]"
     assert interval(0.5, None, 2.0) == "0.5000"
     assert interval(0.0, 0.0, 0.0) == "0 [0, 0]"
+
+
+def test_a_margin_has_the_decimals_that_its_interval_is_worth() -> None:
+    assert margin(0.0157, 0.0097, 0.0216) == ("+0.016", "+0.010", "+0.022")
+    assert margin(-1.234, -3.0, 2.0) == ("−1.2", "−3.0", "+2.0")
+    assert margin(0.0, 0.0, 0.0) == ("+0.0000", "+0.0000", "+0.0000")
 
 
 def test_nan_is_found_at_any_depth() -> None:

@@ -1,0 +1,53 @@
+"""Numbers as a page shows them: rounded for reading; metrics/ keeps them whole."""
+
+import math
+from typing import TypeGuard
+
+DASH = "–"
+MINUS = "−"
+DIGITS = 4  # significant
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether `value` is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def number(value: float | None, signed: bool = False) -> str:
+    """A number with 4 significant digits, thousands set off; a dash where there is none."""
+    if not is_number(value):
+        return DASH
+    if 0 < abs(value) < 1e-4:
+        text = f"{value:{'+' if signed else ''}.{DIGITS - 1}e}"
+    else:
+        text = f"{value:{'+' if signed else ''},.{_decimals(abs(value))}f}"
+    return text.replace("-", MINUS)
+
+
+def interval(
+    value: float | None, low: float | None, high: float | None, signed: bool = False
+) -> str:
+    """`value [low, high]` with equal decimals, 4 significant digits in the largest."""
+    numbers = [x for x in (value, low, high) if is_number(x)]
+    if len(numbers) < 3:
+        return number(value, signed)
+    style = f"{'+' if signed else ''},.{_decimals(max(map(abs, numbers)))}f"
+    middle, *ends = (f"{x:{style}}".replace("-", MINUS) for x in numbers)
+    return f"{middle} [{', '.join(ends)}]"
+
+
+def margin(value: float, low: float, high: float) -> tuple[str, str, str]:
+    """A value and its 95 % ends, signed, with the decimals that its uncertainty is worth: two."""
+    decimals = max(0, 1 - math.floor(math.log10(high - low))) if high > low else DIGITS
+    middle, *ends = (f"{x:+.{decimals}f}".replace("-", MINUS) for x in (value, low, high))
+    return middle, ends[0], ends[1]
+
+
+def count(value: int | None) -> str:
+    """A whole number in full; a dash where there is none."""
+    return f"{value:,}" if is_number(value) else DASH
+
+
+def _decimals(largest: float) -> int:
+    """Decimals that show the largest of some magnitudes with DIGITS significant digits."""
+    return min(max(0, DIGITS - 1 - math.floor(math.log10(largest))), 6) if largest else 0

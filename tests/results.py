@@ -1,0 +1,162 @@
+"""A made-up finished run: every file that the report reads, in the present folder."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ncn.artifacts import (
+    BENCHMARK,
+    BRAIN_SCAN,
+    CLAIMS,
+    COMPARISON,
+    CONVERGENCE,
+    CURVES,
+    LOCK,
+    SAMPLES,
+    SCANS,
+    SUMMARY,
+    TOKENS,
+    evaluation_metrics,
+    run_name,
+    sequence_losses,
+    training_log,
+    training_metrics,
+)
+from ncn.config import SIGNALS, Params
+from ncn.files import write_json, write_text, write_tsv
+from ncn.report_inputs import has_control
+
+CURVE = {
+    "status": "still improving",
+    "slope_per_1k": -0.12345,
+    "slope_low": -0.2,
+    "slope_high": -0.05,
+    "last_loss": 1.34567,
+    "grammar_95": {"sei": 0.31234, "step": 240, "sei_by_smoothing_span": {"25": 0.35, "100": None}},
+    "intellectual_99": {"sei": None, "step": None, "reason": "the phase has not ended"},
+    "tokens_to_reach": {"4.0": 20480, "3.0": 40960, "2.5": None, "2.0": None},
+    "power_law": {"a": None, "b": None, "c": None, "reason": "the fit did not converge"},
+}
+VERDICTS = ("supported", "not supported", "undecided at this scale", "not testable here")
+TEXT = ["Tim", "my", "·was", "·sad", "."]
+N_SEQUENCES = 120
+
+
+def summary_of(params: Params) -> dict[str, dict[str, float]]:
+    entries: dict[str, dict[str, float]] = {}
+    for place, arm in enumerate(params.arms):
+        loss = 1.23456 + 0.01 * place
+        entries[arm] = {
+            "val_loss": loss,
+            "val_ppl": math.exp(loss),
+            "val_bpb": 0.456789,
+            "parameters": 1056896 + place,
+            "flops_per_token": 2_000_000 + 50_000 * place,
+            "future_leak": 0.837123 if arm == "ncn" else 0.0,
+        }
+        if arm != "baseline":
+            entries[arm] |= {
+                "val_ppl_reactive": 3.98765,
+                "delta_ppl": -0.0123456,
+                "delta_ppl_low": -0.0234567,
+                "delta_ppl_high": 0.0034567,
+            }
+    return entries
+
+
+def claim(place: int, verdict: str) -> dict[str, Any]:
+    return {
+        "id": f"claim_{place}",
+        "claim": f"Claim number {place}",
+        "source": "section 5.1",
+        "verdict": verdict,
+        "evidence": f"The figure is {place}.",
+        "figure": 0.25 * place,
+        "interval": [0.25 * place - 0.1, 0.25 * place + 0.1] if place else None,
+        "unit": "nats",
+        "arm": "ncn",
+        "command": "dvc repro compare",
+        "rule": "supported where the interval lies above 0",
+    }
+
+
+def log_rows(arm: str, seed: int, controlled: bool) -> list[dict[str, object]]:
+    """A training log; validation and signals are measured at some points only."""
+    noise = np.random.default_rng(seed)
+    rows = []
+    for step in range(5, 405, 5):
+        loss = 0.8 + 6.5 * math.exp(-step / 80) + noise.normal(0, 0.02) + 0.01 * len(arm)
+        measured = step % 50 == 0
+        rows.append(
+            {"arm": arm, "seed": seed, "step": step, "tokens": step * 1024, "loss": loss}
+            | {"penalty": 0.004 if controlled else 0.0, "lr": 0.001, "grad_norm": 1 + 9 / step}
+            | {"gain_mean": 0.5 + 20 / step if controlled and measured else ""}
+            | {"val_loss": loss + 0.05 if measured else ""}
+        )
+    return rows
+
+
+def write_results(params: Params) -> None:
+    """Write what a finished run of `params` leaves behind."""
+    write_json(SUMMARY, summary_of(params))
+    in_words = {arm: f"{arm}: said in words." for arm in params.arms}
+    write_json(COMPARISON, {"sequences": 3200, "seeds": params.seeds, "in_words": in_words})
+    part = {"rows": 900, "tokens": 115200, "bytes_per_token": 3.9}
+    split = params.split.model_dump() | {"seed": params.seed}
+    counts = {"stories": 1000, "tokens": 234567, "vocab_size": 2048, "context_length": 128}
+    meta = counts | {"split": split, "train": part, "val": part, "digest": "ab" * 32}
+    write_json(TOKENS / "meta.json", meta)
+    write_text(LOCK, "# pinned\nnumpy==2.4.1  # via scipy\ntorch==2.13.0\n")
+    runs, scans = {}, {}
+    curves: list[dict[str, object]] = []
+    scan_rows: list[dict[str, object]] = []
+    signal = {"mean": 1.0, "sd": 0.1, "layer_means": [0.91] * params.model.n_layers}
+    scan = [{"text": text} | dict.fromkeys(SIGNALS, signal) for text in params.brain_scan.texts]
+    sequences = np.random.default_rng(0).uniform(0.5, 1.5, N_SEQUENCES)
+    for arm in params.arms:
+        controlled = has_control(params, arm)
+        for seed in params.seeds:
+            run = run_name(arm, seed)
+            trained = {"parameters": 1056896, "d_ff": 512, "steps": 940, "tokens": 1925120}
+            losses = {"first_loss": 7.6, "last_loss": 1.3}
+            write_json(training_metrics(run), trained | losses | {"data": meta["digest"]})
+            yardsticks = {"uniform": math.log(2048), "unigram": 5.9, "bigram": math.log(22.204)}
+            ppl = {"val_ppl": 3.4 + 0.01 * seed + 0.001 * len(arm)}
+            write_json(evaluation_metrics(run), ppl | {"yardsticks": yardsticks})
+            shift = np.random.default_rng(len(arm)).normal(0.002 * len(arm), 0.03, N_SEQUENCES)
+            scored = enumerate(sequences + (0 if arm == "baseline" else shift))
+            write_tsv(sequence_losses(run), [{"sequence": n, "loss": x} for n, x in scored])
+            log = log_rows(arm, seed, controlled)
+            write_tsv(training_log(run), log)
+            keys = ("arm", "seed", "step", "tokens", "loss")
+            curves += [
+                {key: row[key] for key in keys} | {"short": row["loss"], "long": row["loss"]}
+                for row in log
+            ]
+            runs[run] = CURVE
+            if controlled:
+                scans[run] = {"trained": scan, "untrained": scan}
+                scan_rows += [
+                    {"arm": arm, "seed": seed, "state": state, "text": text}
+                    | {"position": position, "token": token, "layer": layer + 1}
+                    | {"signal": name, "value": 0.5 + 0.1 * position + 0.05 * layer}
+                    for state in ("trained", "untrained")
+                    for text in range(len(params.brain_scan.texts))
+                    for name in SIGNALS
+                    for position, token in enumerate(TEXT)
+                    for layer in range(params.model.n_layers)
+                ]
+    curves += [
+        {"arm": "published", "seed": "-", "step": step, "tokens": step * 32768}
+        | dict.fromkeys(("loss", "short", "long"), 1.5 + 200 / step)
+        for step in range(20, 2000, 20)
+    ]
+    write_tsv(CURVES, curves)
+    write_tsv(SCANS, scan_rows)
+    write_json(CONVERGENCE, {"runs": runs, "published run 1": CURVE})
+    write_json(BRAIN_SCAN, scans)
+    write_json(CLAIMS, {"claims": [claim(place, each) for place, each in enumerate(VERDICTS)]})
+    write_json(BENCHMARK, {"machine": {"device": "CPU"}, "training_step": {"arms": {}}})
+    texts = {run: f" a tale by {run} <b>" for run in runs}
+    write_json(SAMPLES, {"samples": dict.fromkeys(params.generate.prompts, texts)})
