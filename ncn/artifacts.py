@@ -53,3 +53,8 @@ def evaluation_metrics(run: str) -> Path:
 def sequence_losses(run: str) -> Path:
     """The loss of each validation sequence, one a line."""
     return Path("plots/evaluate") / f"{run}.tsv"
+
+
+def cluster_losses(run: str) -> Path:
+    """The loss of each story (or row, where the split cuts stories apart), one a line."""
+    return Path("plots/clusters") / f"{run}.tsv"

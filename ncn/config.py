@@ -212,6 +212,7 @@ class Eval(Settings):
     sequences: Count
     batch_size: Count
     bootstrap: Annotated[StrictInt, Field(ge=100)]
+    equivalence: Positive
     leak_sequences: Count
 
 

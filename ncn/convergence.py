@@ -10,7 +10,7 @@ Losses are mean nats per token, which is the log-perplexity: ln(PPL) = loss.
 import json
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,10 @@ from ncn.files import read_tsv
 Floats = npt.NDArray[np.float64]
 Status = Literal["diverging", "converged", "still improving", "undecided"]
 
+SPIKE = 0.5  # nats above the moving average; a batch's own noise is about 0.1
+# Of a control network whose outputs are all 0: 0.01 ((ln 2 + 0.01 - 1)^2 + (0.5 - 1)^2).
+PENALTY_AT_ZERO = 0.01 * ((np.log(2) - 0.99) ** 2 + 0.25)
+PENALTY_DIGIT = 1e-4  # the last that the published log shows
 FEWEST_POINTS = 5  # below, a slope or a phase says nothing
 FEWEST_TO_FIT = 10  # three parameters and an interval for each
 MAX_EXPONENT = 3.0  # of the power law; language models lie between 0.05 and 1
@@ -276,7 +280,7 @@ def read_curve(path: str | Path, tokens_per_step: int | None = None) -> Curve:
     Raises:
         InputError: a missing file or column, no rows, or values that no analysis can use.
     """
-    rows = read_tsv(path)
+    rows = [row for row in read_tsv(path) if row.get("loss") != ""]  # empty: not measured
     names = ["step", "loss"] if tokens_per_step else ["step", "loss", "tokens"]
     if not rows:
         raise InputError(f"{path} has no rows: a training log has one for each logged step")
@@ -290,6 +294,40 @@ def read_curve(path: str | Path, tokens_per_step: int | None = None) -> Curve:
     except ValueError as error:  # InputError is one
         raise InputError(f"{path}: {error}") from None
     return Curve(steps, tokens, losses)
+
+
+def stability(rows: Sequence[Mapping[str, str]]) -> dict[str, float | None]:
+    """Whether a training log shows loss spikes or a collapse of the loss scale.
+
+    Returns:
+        spikes: logged losses more than SPIKE nats above the moving average (span 5) before them;
+        largest_rise: above it, in nats; not_finite: losses that are no finite number;
+        loss_scale_min: the lowest loss scale; null without a scaler. skipped: steps, likewise.
+    """
+    losses = np.array([float(row["loss"]) for row in rows])
+    finite = losses[np.isfinite(losses)]
+    rises = finite[1:] - ewma(finite, 5)[:-1] if len(finite) > 1 else np.zeros(1)
+    scales = [float(row["loss_scale"]) for row in rows if row.get("loss_scale")]
+    skipped = [float(row["skipped"]) for row in rows if row.get("skipped")]
+    return {
+        "spikes": int((rises > SPIKE).sum()),
+        "largest_rise": float(rises.max()),
+        "not_finite": len(losses) - len(finite),
+        "loss_scale_min": min(scales, default=None),
+        "skipped": int(max(skipped)) if scales and skipped else None,
+    }
+
+
+def published_penalty(rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
+    """The logged homeostatic penalty (column reg) beside that of a control network at z = 0."""
+    penalty = np.array([float(row["reg"]) for row in rows])
+    return {
+        "points": len(penalty),
+        "low": float(penalty.min()),
+        "high": float(penalty.max()),
+        "at_zero": float(PENALTY_AT_ZERO),
+        "points_away": int((np.abs(penalty - PENALTY_AT_ZERO) > PENALTY_DIGIT).sum()),
+    }
 
 
 def analyse(curve: Curve, settings: Convergence) -> tuple[Classification, dict[str, Any]]:
@@ -339,18 +377,89 @@ def long_form(arm: str, seed: str, curve: Curve, end: Classification) -> list[di
     ]
 
 
-def in_words(ends: Sequence[Classification]) -> str:
+@dataclass(frozen=True)
+class Log:
+    """What one training log says; where it cannot be used, `missing` says why and `end` is None.
+
+    summary: for metrics/convergence.json. rows: for plots/curves.tsv.
+    """
+
+    arm: str
+    summary: dict[str, Any]
+    rows: list[dict[str, Any]]
+    end: Classification | None = None
+    missing: str | None = None
+
+
+def analyse_log(
+    path: str | Path,
+    arm: str,
+    seed: str,
+    settings: Convergence,
+    tokens_per_step: int | None = None,
+) -> Log:
+    """Read and analyse one log. A log that is missing, empty or not finite is said to be so."""
+    steady: dict[str, Any] = {}
+    try:
+        steady = {"stability": stability(read_tsv(path))}
+        curve = read_curve(path, tokens_per_step)
+    except InputError as error:
+        return Log(arm, steady | {"reason": str(error)}, [], missing=str(error))
+    end, summary = analyse(curve, settings)
+    return Log(arm, summary | steady, long_form(arm, seed, curve, end), end)
+
+
+def by_arm(logs: Sequence[Log]) -> dict[str, Any]:
+    """One arm over its seeds: mean and sd (null with one) of each measure, and how many have it."""
+    found = [log.summary for log in logs if log.end is not None]
+
+    def spread(values: Sequence[float | None]) -> dict[str, float | None]:
+        there = [value for value in values if value is not None]
+        return {
+            "n": len(there),
+            "mean": float(np.mean(there)) if there else None,
+            "sd": float(np.std(there, ddof=1)) if len(there) > 1 else None,
+        }
+
+    targets = found[0]["tokens_to_reach"] if found else {}
+    return {
+        "seeds": len(logs),
+        "status": dict(Counter(summary["status"] for summary in found)),
+        "last_loss": spread([summary["last_loss"] for summary in found]),
+        "slope_per_1k": spread([summary["slope_per_1k"] for summary in found]),
+        "tokens_to_reach": {
+            target: spread([summary["tokens_to_reach"][target] for summary in found])
+            for target in targets
+        },
+        **{
+            phase: {
+                name: spread([summary[phase][name] for summary in found])
+                for name in ("sei", "step")
+            }
+            for phase in ("grammar_95", "intellectual_99")
+        },
+        "power_law_c": spread(
+            [law["c"] and law["c"]["value"] for law in (each["power_law"] for each in found)]
+        ),
+    }
+
+
+def in_words(ends: Sequence[Classification | None]) -> str:
     """How the runs of one arm end, one a seed, with the slope in nats per 1,000 steps.
 
     One run: "converged, -0.0004 [-0.0011, 0.0003]" (95 %); several: "3/3 converged, mean -0.0004".
+    None stands for a log that cannot be used.
     """
-    slopes = [end.slope_per_1k for end in ends if end.slope_per_1k is not None]
+    there = [end for end in ends if end is not None]
+    if not there:
+        return "no log"
+    slopes = [end.slope_per_1k for end in there if end.slope_per_1k is not None]
     if len(ends) == 1:
-        words: str = ends[0].status
+        words: str = there[0].status
         if slopes:
-            words += f", {slopes[0]:.2g} [{ends[0].slope_low:.2g}, {ends[0].slope_high:.2g}]"
+            words += f", {slopes[0]:.2g} [{there[0].slope_low:.2g}, {there[0].slope_high:.2g}]"
         return words
-    counts = Counter(end.status for end in ends)
+    counts = Counter(end.status for end in there)
     words = ", ".join(f"{count}/{len(ends)} {status}" for status, count in counts.items())
     return f"{words}, mean {np.mean(slopes):.2g}" if slopes else words
 
@@ -363,8 +472,12 @@ def _phase(curve: Curve, threshold: float, span: int) -> dict[str, Any]:
             curve.steps, curve.losses, curve.tokens_per_step, threshold, smoothing_span=span
         )
 
-    moved = {str(other): index(other).sei for other in (span // 2, 2 * span)}
-    return {**asdict(index(span)), "sei_by_smoothing_span": moved}
+    others = {str(other): index(other) for other in (max(2, span // 2), 2 * span)}
+    return {
+        **asdict(index(span)),
+        "sei_by_smoothing_span": {span: other.sei for span, other in others.items()},
+        "step_by_smoothing_span": {span: other.step for span, other in others.items()},
+    }
 
 
 def _checked(

@@ -1,5 +1,6 @@
 """Scoring: the loss of each validation sequence, what simple counts reach, and the future leak."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -24,23 +25,56 @@ def choose_sequences(n_rows: int, wanted: int, seed: int) -> NDArray[np.int64]:
 
 
 @torch.inference_mode()
-def score_sequences(
+def score_tokens(
     model: LanguageModel,
     rows: AnyRows,
     batch_size: int,
     salience: Salience | None = None,
     description: str = "evaluate",
-) -> NDArray[np.float64]:
-    """Mean cross-entropy of each row [N, T + 1] in nats a token, in fp32: [N]."""
+) -> NDArray[np.float32]:
+    """The cross-entropy of each target of rows [N, T + 1] in nats, in fp32: [N, T]."""
     device = next(model.parameters()).device
     model.eval()
-    losses = []
+    losses = np.empty((len(rows), rows.shape[1] - 1), np.float32)
     starts = range(0, len(rows), batch_size)
     for start in tqdm(starts, desc=description, unit="batch", disable=None):
         tokens, targets, conditions = split_rows(rows[start : start + batch_size], device)
         token_losses = model.token_losses(tokens, targets, salience, conditions)
-        losses.append(token_losses.double().mean(dim=1).cpu().numpy())
-    return np.concatenate(losses)
+        losses[start : start + batch_size] = token_losses.cpu().numpy()
+    return losses
+
+
+def clusters_of(rows: Rows, split_unit: str, end_of_text: int) -> NDArray[np.int64]:
+    """What each target of the validation rows [N, T + 1] belongs to: [N, T], the same = related.
+
+    Losses within a story are related, so an interval must resample stories, not tokens or rows.
+    Under `story` and `tail` the rows are one stream, in order: a target's story is the number of
+    ends of text before it, and a story goes on from row to row. Under `sequence` the rows were
+    drawn from all over the corpus, which of them were neighbours is not known, and each row is
+    taken for itself.
+    """
+    if split_unit == "sequence":
+        return np.broadcast_to(np.arange(len(rows))[:, None], (len(rows), rows.shape[1] - 1))
+    ends = np.asarray(rows[:, 1:] == end_of_text)
+    return (ends.cumsum().reshape(ends.shape) - ends).astype(np.int64)
+
+
+def mean_by(
+    kind: str, groups: NDArray[np.int64], losses: Mapping[str, NDArray[np.float32]]
+) -> list[dict[str, object]]:
+    """One row a group of targets: its number (column `kind`), tokens, and the mean of each loss.
+
+    Args:
+        kind: what a group is.
+        groups: [N, T], of each target.
+        losses: by column, each [N, T].
+    """
+    numbers, place, tokens = np.unique(groups, return_inverse=True, return_counts=True)
+    columns: dict[str, list[object]] = {kind: numbers.tolist(), "tokens": tokens.tolist()}
+    for name, values in losses.items():
+        sums = np.bincount(place.ravel(), values.ravel().astype(np.float64))
+        columns[name] = (sums / tokens).tolist()
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 class Yardsticks(NamedTuple):

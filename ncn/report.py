@@ -15,24 +15,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ncn.charts import CONFIG, ON_DARK, PUBLISHED, SCAN_COLOURS, SCAN_LIMITS, arm_colours
 from ncn.comparison import BASELINE
 from ncn.config import SIGNALS, Params
+from ncn.reference import PUBLISHED_RUN_1, differences_to_published
 from ncn.report_charts import LOGGED, columns_of, page_charts, tables_of
 from ncn.report_inputs import Inputs, has_control
 from ncn.rounding import DASH, count, interval, is_number, margin, number
 from ncn.vega import bundle
 
-# Run 1 of the preprint's repository: its figures, and the settings without which they are no
-# reference for another run's.
-PUBLISHED_RUN_1 = {"val_loss": 1.5082, "val_ppl": 4.5184, "parameters": 18_007_762}
-PUBLISHED_SETTINGS = {
-    "data.source": "tinystories-v2",
-    "tokenizer.vocabulary": "gpt2",
-    "model.d_model": 256,
-    "model.n_layers": 6,
-    "model.n_heads": 8,
-    "model.d_ff": 1024,
-    "model.context_length": 512,
-    "train.epochs": 1,
-}
 # The packages whose version can change a figure.
 PACKAGES = ("torch", "numpy", "scipy", "tokenizers", "tiktoken", "safetensors", "dvc")
 
@@ -138,16 +126,6 @@ def _answer(answers: list[str]) -> str:
             return "This run shows no difference."
         case _:
             return "It depends on the arm."
-
-
-def differences_to_published(params: Params) -> list[str]:
-    """The settings that make this run another experiment than the published one, in words."""
-    differences = []
-    for key, theirs in PUBLISHED_SETTINGS.items():
-        section, name = key.split(".")
-        if (ours := getattr(getattr(params, section), name)) != theirs:
-            differences.append(f"{key} is {ours}, published {theirs}")
-    return differences
 
 
 def yardstick_rows(inputs: Inputs) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ Out: metrics/convergence.json, plots/curves.tsv (long form).
 from ncn.artifacts import CONVERGENCE, CURVES, PUBLISHED_RUN, run_name, training_log
 from ncn.charts import PUBLISHED
 from ncn.config import load_params
-from ncn.convergence import analyse, in_words, long_form, read_curve
-from ncn.errors import run_command
-from ncn.files import write_json, write_tsv
+from ncn.convergence import analyse_log, by_arm, in_words, published_penalty
+from ncn.errors import InputError, run_command
+from ncn.files import read_tsv, write_json, write_tsv
 
 PUBLISHED_TOKENS_PER_STEP = 64 * 512  # sequences, context length
 
@@ -18,24 +18,34 @@ def main() -> None:
     """Analyse every arm and seed that params.yaml names, and the published run; read no other."""
     params = load_params()
     settings = params.convergence
-    rows, summaries, words = [], {}, {}
-    for arm in params.arms:
-        ends = []
-        for seed in params.seeds:
-            run = run_name(arm, seed)
-            curve = read_curve(training_log(run))
-            end, summaries[run] = analyse(curve, settings)
-            rows += long_form(arm, str(seed), curve, end)
-            ends.append(end)
-        words[arm] = in_words(ends)
-
-    published = read_curve(PUBLISHED_RUN, PUBLISHED_TOKENS_PER_STEP)
-    end, published_summary = analyse(published, settings)
-    rows += long_form(PUBLISHED, "-", published, end)
-    words[PUBLISHED] = in_words([end])
-
+    runs = [(arm, seed) for arm in params.arms for seed in params.seeds]
+    logs = [
+        analyse_log(training_log(run_name(arm, seed)), arm, str(seed), settings)
+        for arm, seed in runs
+    ]
+    published = analyse_log(PUBLISHED_RUN, PUBLISHED, "-", settings, PUBLISHED_TOKENS_PER_STEP)
+    rows = [row for log in [*logs, published] for row in log.rows]
+    missing = [log.missing for log in [*logs, published] if log.missing]
+    words = {
+        arm: in_words([log.end for log in [*logs, published] if log.arm == arm])
+        for arm in [*params.arms, PUBLISHED]
+    }
+    summaries = {
+        run_name(arm, seed): log.summary for (arm, seed), log in zip(runs, logs, strict=True)
+    }
+    if not rows:
+        raise InputError("no training log can be used: " + "; ".join(missing))
+    penalty = {} if published.missing else {"penalty": published_penalty(read_tsv(PUBLISHED_RUN))}
     write_tsv(CURVES, rows)
-    write_json(CONVERGENCE, {"runs": summaries, "published run 1": published_summary})
+    write_json(
+        CONVERGENCE,
+        {
+            "runs": summaries,
+            "arms": {arm: by_arm([log for log in logs if log.arm == arm]) for arm in params.arms},
+            "published run 1": published.summary | penalty,
+            "missing": missing,
+        },
+    )
     print("\n".join(f"{arm}: {status} nats per 1,000 steps" for arm, status in words.items()))
 
 

@@ -1,14 +1,18 @@
 """One trained model -> the loss of each validation sequence.
 
 In:  data/models/ARM-SEED, data/tokens.
-Out: metrics/evaluate/ARM-SEED.json, plots/evaluate/ARM-SEED.tsv (one line a sequence).
+Out: metrics/evaluate/ARM-SEED.json, plots/evaluate/ARM-SEED.tsv (one line a sequence),
+     plots/clusters/ARM-SEED.tsv (one line a story, or sequence: what intervals resample).
 """
 
 import argparse
 import math
 
+import numpy as np
+
 from ncn.artifacts import (
     TOKENS,
+    cluster_losses,
     evaluation_metrics,
     model_directory,
     run_name,
@@ -19,8 +23,16 @@ from ncn.config import load_params
 from ncn.corpus import open_rows, read_meta
 from ncn.device import pick_device
 from ncn.errors import InputError, run_command
-from ncn.evaluation import choose_sequences, future_leak, score_sequences, yardsticks
+from ncn.evaluation import (
+    choose_sequences,
+    clusters_of,
+    future_leak,
+    mean_by,
+    score_tokens,
+    yardsticks,
+)
 from ncn.files import write_json, write_tsv
+from ncn.probes import probe
 from ncn.rows import validation_rows
 from ncn.timing import timed
 
@@ -46,15 +58,17 @@ def main() -> None:
     validation = validation_rows(TOKENS, model)
     chosen = choose_sequences(len(validation), settings.sequences, params.seed)
     rows = validation[chosen]
+    few = rows[: settings.leak_sequences]
     with timed(f"evaluate {run}"):
-        losses = {"loss": score_sequences(model, rows, settings.batch_size, description=run)}
+        losses = {"loss": score_tokens(model, rows, settings.batch_size, description=run)}
         if model.control is not None and model.control.pooling is not None:
-            losses["reactive_loss"] = score_sequences(
+            losses["reactive_loss"] = score_tokens(
                 model, rows, settings.batch_size, "reactive", f"{run} reactive"
             )
-        leak = future_leak(model, rows[: settings.leak_sequences], params.seed)
+        leak = future_leak(model, few, params.seed)
         counts = yardsticks(open_rows(TOKENS, "train"), rows.tokens, meta["vocab_size"])
-    mean = float(losses["loss"].mean())
+        probes = probe(model, few)
+    mean = float(losses["loss"].mean(dtype="float64"))
     summary = {
         "arm": arguments.arm,
         "seed": arguments.seed,
@@ -64,16 +78,17 @@ def main() -> None:
         "val_bpb": mean / math.log(2) / meta["val"]["bytes_per_token"],
         "future_leak": leak,
         "yardsticks": counts._asdict(),
+        "probes": probes,
     }
     if "reactive_loss" in losses:
-        summary["val_ppl_reactive"] = math.exp(losses["reactive_loss"].mean())
+        summary["val_ppl_reactive"] = math.exp(losses["reactive_loss"].mean(dtype="float64"))
     write_json(evaluation_metrics(run), summary)
-    columns = {"sequence": chosen.tolist()} | {k: v.tolist() for k, v in losses.items()}
-    per_sequence = zip(*columns.values(), strict=True)
-    write_tsv(
-        sequence_losses(run),
-        [dict(zip(columns, row, strict=True)) for row in per_sequence],
-    )
+    sequences = np.broadcast_to(chosen[:, None], losses["loss"].shape)
+    write_tsv(sequence_losses(run), mean_by("sequence", sequences, losses))
+    unit = meta["split"]["unit"]
+    clusters = clusters_of(validation.tokens, unit, meta["end_of_text"])[chosen]
+    kind = "sequence" if unit == "sequence" else "story"
+    write_tsv(cluster_losses(run), mean_by(kind, clusters, losses))
     print(f"{run}: {mean:.4f} nats a token, perplexity {math.exp(mean):.4f}, {len(rows)} sequences")
 
 

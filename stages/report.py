@@ -1,13 +1,14 @@
-"""All figures -> one page to read.
+"""All figures -> the verdict on each claim, and one page to read.
 
 In:  metrics/, plots/*.tsv, data/tokens/meta.json, requirements.lock.
-Out: plots/report.html, self-contained.
+Out: metrics/claims.json; plots/report.html, self-contained.
 """
 
-from ncn.artifacts import REPORT
+from ncn.artifacts import CLAIMS, REPORT
+from ncn.claims import judge, read_metrics
 from ncn.config import load_params
 from ncn.errors import run_command
-from ncn.files import write_text
+from ncn.files import write_json, write_text
 from ncn.report import render
 from ncn.report_inputs import gather
 
@@ -15,6 +16,7 @@ from ncn.report_inputs import gather
 def main() -> None:
     """Read what params.yaml names; say what of it is missing, on the page and here."""
     params = load_params()
+    write_json(CLAIMS, judge(read_metrics(params)))
     inputs = gather(params)
     write_text(REPORT, render(params, inputs))
     for gap in inputs.missing:

@@ -19,12 +19,16 @@ from ncn.charts import arm_colours
 from ncn.config import load_params
 from ncn.convergence import (
     analyse,
+    analyse_log,
+    by_arm,
     classify,
     ewma,
     in_words,
     power_law,
+    published_penalty,
     read_curve,
     sample_efficiency,
+    stability,
     tokens_to_reach,
 )
 from ncn.errors import InputError
@@ -312,3 +316,55 @@ def test_a_summary_of_a_short_run_is_json_with_reasons(tmp_path):
     assert summary["status"] == "undecided"
     assert summary["power_law"]["reason"]
     json.dumps(summary, allow_nan=False)
+
+
+def test_spikes_and_a_collapsed_scaler_are_seen_and_their_absence_too():
+    smooth = [{"loss": f"{loss}", "loss_scale": "65536"} for loss in decaying(0.002)[:200]]
+    clean = stability(smooth)
+    assert (clean["spikes"], clean["not_finite"], clean["loss_scale_min"]) == (0, 0, 65536)
+    rough = [dict(row) for row in smooth]
+    rough[100]["loss"] = "6.5"
+    rough[150]["loss"] = "nan"
+    rough[160]["loss_scale"] = "0.5"
+    seen = stability(rough)
+    assert (seen["spikes"], seen["not_finite"], seen["loss_scale_min"]) == (1, 1, 0.5)
+    assert stability([{"loss": "3.0", "loss_scale": ""}])["loss_scale_min"] is None
+
+
+def test_the_published_penalty_never_leaves_that_of_an_untrained_control_network():
+    penalty = published_penalty(read_tsv(ROOT / PUBLISHED_RUN))
+    assert penalty["at_zero"] == pytest.approx(0.00338, abs=5e-6)
+    assert (penalty["points"], penalty["points_away"]) == (793, 0)
+    moved = published_penalty([{"reg": "0.0034"}, {"reg": "0.0020"}])
+    assert moved["points_away"] == 1
+
+
+def test_a_log_that_cannot_be_used_leaves_the_others_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / PUBLISHED_RUN.parent, PUBLISHED_RUN.parent)
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    write_log(training_log("ncn-1"), "ncn", 1)
+    broken = training_log("ncn_causal-1")
+    broken.write_text("step\ttokens\tloss\n5\t10\t3.0\n10\t20\tnan\n")
+    stage.main()
+    metrics = json.loads(CONVERGENCE.read_text())
+    assert metrics["arms"]["ncn"]["last_loss"]["n"] == 1
+    assert metrics["arms"]["baseline"]["last_loss"] == {"n": 0, "mean": None, "sd": None}
+    assert "losses: point 2 is nan" in metrics["runs"]["ncn_causal-1"]["reason"]
+    assert len(metrics["missing"]) == 2
+    PUBLISHED_RUN.unlink()
+    stage.main()
+    assert "run_1.tsv" in json.loads(CONVERGENCE.read_text())["missing"][-1]
+
+
+def test_several_seeds_have_a_mean_and_a_spread(tmp_path):
+    settings = load_params(ROOT / "params.yaml").convergence
+    logs = []
+    for seed in (1, 2, 3):
+        write_log(tmp_path / f"{seed}.tsv", "ncn", seed)
+        logs.append(analyse_log(tmp_path / f"{seed}.tsv", "ncn", str(seed), settings))
+    arm = by_arm(logs)
+    reached = [log.summary["tokens_to_reach"]["3.0"] for log in logs]
+    assert arm["tokens_to_reach"]["3.0"]["mean"] == pytest.approx(np.mean(reached))
+    assert arm["tokens_to_reach"]["3.0"]["sd"] == pytest.approx(np.std(reached, ddof=1))
+    assert arm["grammar_95"]["step"]["n"] == 3

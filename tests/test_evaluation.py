@@ -10,7 +10,14 @@ from torch.nn import functional as F
 
 from ncn.config import Params
 from ncn.corpus import Rows
-from ncn.evaluation import choose_sequences, future_leak, score_sequences, yardsticks
+from ncn.evaluation import (
+    choose_sequences,
+    clusters_of,
+    future_leak,
+    mean_by,
+    score_tokens,
+    yardsticks,
+)
 from ncn.model import LanguageModel, build_model
 from ncn.rows import split_rows
 from tests.conftest import VOCABULARY, special
@@ -27,20 +34,20 @@ def model(tiny: Params) -> LanguageModel:
     return build_model(tiny, "ncn", VOCABULARY, 1).eval()
 
 
-def test_sequence_losses_are_the_mean_cross_entropies(model: LanguageModel) -> None:
+def test_token_losses_are_the_cross_entropies(model: LanguageModel) -> None:
     sequences = rows(7)
     tokens, targets, _ = split_rows(sequences, CPU)
     log_probabilities = model(tokens).double().log_softmax(-1)
-    expected = -log_probabilities.gather(2, targets[..., None]).squeeze(2).mean(1)
-    losses = score_sequences(model, sequences, batch_size=3)
-    np.testing.assert_allclose(losses, expected.detach().numpy(), rtol=1e-5)
+    expected = -log_probabilities.gather(2, targets[..., None]).squeeze(2)
+    losses = score_tokens(model, sequences, batch_size=3)
+    np.testing.assert_allclose(losses, expected.detach().numpy(), rtol=1e-4)
 
 
 def test_reactive_scoring_is_that_of_a_reactive_model(tiny: Params, model: LanguageModel) -> None:
     reactive = special(tiny, salience="reactive").eval()
     reactive.load_state_dict(model.state_dict())
-    expected = score_sequences(reactive, rows(3), 2)
-    np.testing.assert_array_equal(score_sequences(model, rows(3), 2, "reactive"), expected)
+    expected = score_tokens(reactive, rows(3), 2)
+    np.testing.assert_array_equal(score_tokens(model, rows(3), 2, "reactive"), expected)
 
 
 def test_the_sequences_are_drawn_by_seed_and_are_all_where_there_are_fewer() -> None:
@@ -98,3 +105,24 @@ def test_the_leak_catches_a_planted_one(tiny: Params, monkeypatch: pytest.Monkey
         F, "scaled_dot_product_attention", lambda q, k, v, mask, is_causal: attend(q, k, v)
     )
     assert future_leak(model, rows(4), 42) > 0
+
+
+def test_a_story_goes_on_from_row_to_row_and_its_end_belongs_to_it() -> None:
+    stream = np.array([7, 1, 2, 9, 3, 4, 5, 9, 9, 6, 1, 2, 3]).astype(np.uint16)
+    windows = stream[np.arange(3)[:, None] * 4 + np.arange(5)]  # the last is the next one's first
+    stories = clusters_of(windows, "story", end_of_text=9)
+    assert stories.tolist() == [[0, 0, 0, 1], [1, 1, 1, 2], [3, 3, 3, 3]]
+    assert clusters_of(windows, "tail", 9).tolist() == stories.tolist()
+    assert clusters_of(windows, "sequence", 9).tolist() == [[0] * 4, [1] * 4, [2] * 4]
+
+
+def test_clusters_keep_the_mean_loss() -> None:
+    losses = np.random.default_rng(0).random((5, 6)).astype(np.float32)
+    groups = np.random.default_rng(1).integers(4, size=(5, 6))
+    table = mean_by("story", groups, {"loss": losses})
+    assert [row["story"] for row in table] == sorted(set(groups.ravel().tolist()))
+    assert sum(row["tokens"] for row in table) == 30
+    total = sum(row["tokens"] * row["loss"] for row in table)
+    assert total / 30 == pytest.approx(losses.mean(dtype=np.float64))
+    first = table[0]
+    assert first["loss"] == pytest.approx(losses[groups == first["story"]].mean())

@@ -30,7 +30,8 @@ from ncn.artifacts import (
 from ncn.charts import PUBLISHED, arm_colours
 from ncn.config import Params
 from ncn.files import read_tsv, write_tsv
-from ncn.report import PUBLISHED_SETTINGS, headline, render
+from ncn.reference import PUBLISHED_SETTINGS
+from ncn.report import headline, render
 from ncn.report_charts import page_charts, tables_of
 from ncn.report_inputs import gather, has_control, not_finite
 from ncn.rounding import interval, margin, number
