@@ -46,7 +46,7 @@ body > div {{ margin-bottom: 2rem; max-width: 100%; overflow-x: auto; }}
   }};
   addEventListener("DOMContentLoaded", () => {{
     for (const {{element, spec}} of charts.values())
-      draw(element, spec, {{mode: "vega-lite", actions}});
+      draw(element, spec, {{mode: "vega-lite", renderer: "svg", actions}});
   }});
 }}
 </script>

@@ -14,6 +14,8 @@ from ncn.config import Params, load_params
 from ncn.model import LanguageModel, build_model
 from ncn.profile import experiment
 
+pytest_plugins = ["tests.browser"]
+
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 VOCABULARY = 97  # odd on purpose
