@@ -11,10 +11,11 @@ last three quarters of it are encoded again as a text of their own (`window_star
 """
 
 import argparse
+import math
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NoReturn
@@ -24,7 +25,9 @@ from torch import Tensor
 
 from ncn.artifacts import TOKENIZER
 from ncn.checkpoint import load_model
+from ncn.conditions import UNTOLD, Conditions
 from ncn.config import END_OF_TEXT, Salience
+from ncn.control import ControlNetwork
 from ncn.device import pick_device
 from ncn.errors import InputError, run_command
 from ncn.model import Cache, LanguageModel
@@ -60,6 +63,41 @@ def generation_salience(model: LanguageModel, salience: Salience | None) -> Sali
     return salience
 
 
+def conditions_of(
+    model: LanguageModel, task: int | None = None, sliders: Mapping[str, float] | None = None
+) -> Conditions:
+    """What a text is to be told, for every row alike.
+
+    Args:
+        model: knows its tasks and sliders.
+        task: its number; None adds no task's vector.
+        sliders: values by name, in standard deviations from the training mean; 0 where not named.
+
+    Raises:
+        InputError: a task or slider that the model was not built for, or a value not finite.
+    """
+    control = model.config.control
+    n_tasks, names = (0, []) if control is None else (control.tasks, control.sliders)
+    if task is not None and not 0 <= task < n_tasks:
+        raise InputError(
+            f"task {task}: allowed are 0 to {n_tasks - 1}"
+            if n_tasks
+            else f"task {task}: this model was built for none (ncn.tasks 0)"
+        )
+    for name, value in (sliders := sliders or {}).items():
+        if name not in names:
+            raise InputError(f"slider {name!r}: this model has {', '.join(names) or 'none'}")
+        if not math.isfinite(value):
+            raise InputError(f"slider {name} {value}: allowed are finite numbers")
+    device = model.embedding.weight.device
+    return Conditions(
+        None if task is None else torch.tensor([task], device=device),
+        torch.tensor([[sliders.get(name, 0.0) for name in names]], device=device)
+        if sliders
+        else None,
+    )
+
+
 def stream(
     model: LanguageModel,
     tokens: Tensor,
@@ -69,6 +107,7 @@ def stream(
     salience: Salience | None = None,
     stop: int | None = None,
     refresh: Refresh = ALWAYS,
+    conditions: Conditions = UNTOLD,
     cached: bool = True,
 ) -> Iterator[Tensor]:
     """The next token of each row, [B], again and again, until there are enough or all rows stopped.
@@ -82,6 +121,7 @@ def stream(
         salience: see `generation_salience`.
         stop: a row that drew this token goes on with nothing but it.
         refresh: when the tonic signal is recomputed.
+        conditions: what the control network is told, see `conditions_of`.
         cached: False computes the whole window at each token: slow, and the same.
 
     Raises:
@@ -100,7 +140,9 @@ def stream(
     if not cached and refresh != ALWAYS:
         raise InputError("a refresh policy needs the cache: it is what holds the tonic signal")
     mode = generation_salience(model.eval(), salience)
-    return _draw(model, tokens, max_new_tokens, sampling, seeds, mode, stop, refresh, cached)
+    return _draw(
+        model, tokens, max_new_tokens, sampling, seeds, mode, stop, refresh, conditions, cached
+    )
 
 
 @torch.inference_mode()
@@ -113,6 +155,7 @@ def _draw(
     salience: Salience | None,
     stop: int | None,
     refresh: Refresh,
+    conditions: Conditions,
     cached: bool,
 ) -> Iterator[Tensor]:
     """The tokens of `stream`, which has checked the arguments."""
@@ -127,12 +170,13 @@ def _draw(
     for end in range(length, length + max_new_tokens):
         start = window_start(end, context)
         if cache is None:
-            logits = model(text[:, start:end], salience)[:, -1]
+            logits = model(text[:, start:end], salience, conditions=conditions)[:, -1]
         else:
             if start != window:
                 cache.clear()
                 window, encoded = start, end
-            logits = model.next_logits(text[:, start + cache.length : end], salience, cache)
+            unread = text[:, start + cache.length : end]
+            logits = model.next_logits(unread, salience, cache, conditions)
             cache.tonic.refresh = refresh.due(end + 1 - encoded, logits)
         uniform = torch.stack([torch.rand((), dtype=torch.float64, generator=g) for g in draws])
         new = sample(logits, uniform.to(device), sampling)
@@ -157,6 +201,7 @@ def generate(
     top_p: float = 1.0,
     stop: int | None = None,
     refresh: Refresh = ALWAYS,
+    conditions: Conditions = UNTOLD,
     cached: bool = True,
 ) -> Tensor:
     """Prompts [B, T] with what the model makes of them: [B, T + new], new <= max_new_tokens.
@@ -173,6 +218,7 @@ def generate(
         top_p: share of the probability kept.
         stop: a token that ends a row; it is kept, and fills the row up to the longest.
         refresh: when the tonic signal is recomputed, see `Refresh`.
+        conditions: what the control network is told, see `conditions_of`.
         cached: False computes the whole window at each token: slow, and the same.
 
     Raises:
@@ -180,7 +226,9 @@ def generate(
     """
     sampling = Sampling(temperature, top_k, top_p)
     seeds = range(seed, seed + len(tokens)) if isinstance(seed, int) else seed
-    new = stream(model, tokens, max_new_tokens, sampling, seeds, salience, stop, refresh, cached)
+    new = stream(
+        model, tokens, max_new_tokens, sampling, seeds, salience, stop, refresh, conditions, cached
+    )
     return torch.cat([tokens, *(each[:, None].to(tokens.device) for each in new)], dim=1)
 
 
@@ -227,6 +275,7 @@ def continue_texts(
     seed: int,
     salience: Salience | None = None,
     refresh: Refresh = ALWAYS,
+    conditions: Conditions = UNTOLD,
 ) -> list[str]:
     """What follows each prompt, up to end_of_text. Prompts of equal length share a batch.
 
@@ -239,6 +288,7 @@ def continue_texts(
         seed: prompt i draws from seed + i, whatever the other prompts are.
         salience: see `generation_salience`.
         refresh: when the tonic signal is recomputed.
+        conditions: what the control network is told of each text, see `conditions_of`.
 
     Raises:
         InputError: a prompt is too long, or as `stream`.
@@ -260,6 +310,7 @@ def continue_texts(
             top_p=sampling.top_p,
             stop=tokenizer.end_of_text,
             refresh=refresh,
+            conditions=conditions,
         )
         for number, row in zip(numbers, whole[:, length:].tolist(), strict=True):
             texts[number] = "".join(stream_text(tokenizer, row))
@@ -290,6 +341,8 @@ def _arguments() -> argparse.Namespace:
     add("--seed", metavar="N", type=int, default=0, help="prompt i of a file: + i (%(default)s)")
     add("--salience", choices=("causal", "reactive"), help="another than the model's own")
     add("--refresh", metavar="WHEN", default="1", help="of c: every N tokens, or entropy:NATS")
+    add("--task", metavar="N", type=int, help="of a model with ncn.tasks: the text file's number")
+    add("--slider", metavar="NAME=X", action="append", default=[], help="X sd from the mean")
     add("--tokenizer", metavar="DIR", default=TOKENIZER, help="the model's (%(default)s)")
     return parser.parse_args()
 
@@ -302,6 +355,27 @@ def _read_prompts(path: str) -> list[str]:
     if not prompts:
         raise InputError(f"--prompts-file {path} is empty: a prompt a line was expected")
     return prompts
+
+
+def _read_sliders(texts: Sequence[str]) -> dict[str, float]:
+    values = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            values[name] = float(value)
+        except ValueError:
+            raise InputError(f"--slider {text!r}: NAME=NUMBER was expected") from None
+    return values
+
+
+def _slider_notes(model: LanguageModel, sliders: Mapping[str, float]) -> Iterator[str]:
+    """What the values mean, from the statistics that the model keeps of its training rows."""
+    if isinstance(model.control, ControlNetwork) and (names := model.control.settings.sliders):
+        statistics = (model.control.slider_mean.tolist(), model.control.slider_sd.tolist())
+        for name, mean, sd in zip(names, *statistics, strict=True):
+            if name in sliders:
+                asked = mean + sliders[name] * sd
+                yield f"note: {name} {asked:.4g} is asked for; its mean in training is {mean:.4g}"
 
 
 def _write(pieces: Iterable[str]) -> None:
@@ -327,6 +401,10 @@ def main() -> None:
             f"{arguments.model}: {model.config.vocab_size} tokens, but {arguments.tokenizer} has"
             f" {tokenizer.vocab_size}: --tokenizer must name the one it was trained with"
         )
+    sliders = _read_sliders(arguments.slider)
+    conditions = conditions_of(model, arguments.task, sliders)
+    for note in _slider_notes(model, sliders):
+        print(note, file=sys.stderr)
     context, wanted = model.config.context_length, arguments.max_new_tokens
     lengths = [len(encode_prompt(model, tokenizer, prompt)) for prompt in prompts]
     if max(lengths) + wanted - 1 > context:  # the last token is not read
@@ -338,7 +416,7 @@ def main() -> None:
     if several:
         texts = continue_texts(
             model, tokenizer, prompts, wanted, sampling, arguments.seed,
-            arguments.salience, refresh,
+            arguments.salience, refresh, conditions,
         )  # fmt: skip
         pairs = zip(prompts, texts, strict=True)
         _write(f"{prompt}{text}\n{END_OF_TEXT}\n" for prompt, text in pairs)
@@ -346,7 +424,7 @@ def main() -> None:
     (prompt,) = prompts
     new = stream(
         model, torch.tensor([encode_prompt(model, tokenizer, prompt)]), wanted, sampling,
-        [arguments.seed], arguments.salience, tokenizer.end_of_text, refresh,
+        [arguments.seed], arguments.salience, tokenizer.end_of_text, refresh, conditions,
     )  # fmt: skip
     _write(chain(stream_text(tokenizer, chain(tokenizer.encode(prompt), map(int, new))), "\n"))
 

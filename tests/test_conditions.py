@@ -14,6 +14,7 @@ from ncn.control import ControlNetwork
 from ncn.entropy import attention_entropy
 from ncn.flops import flops_per_token
 from ncn.model import Cache, LanguageModel, model_config, parameter_count
+from ncn.model_card import model_card
 from ncn.optimizer import make_optimizer
 from tests.conftest import VOCABULARY, special, with_arm
 from tests.test_model import GPT2, shaken, tokens
@@ -155,6 +156,12 @@ def test_a_saved_model_keeps_what_its_sliders_mean(tiny: Params, tmp_path: Path)
     loaded = load_model(tmp_path / "model")
     assert control_of(loaded).slider_mean.tolist() == pytest.approx([3.9, 0.02])
     assert torch.equal(loaded(tokens(), conditions=told(1)), model(tokens(), conditions=told(1)))
+
+
+def test_the_model_card_names_the_inputs(tiny: Params) -> None:
+    card = model_card(special(tiny, **INPUTS), "somebody/told")
+    assert "told the task of 3, sliders token_bytes, dialogue, sees the attention entropy |" in card
+    assert "task" not in model_card(special(tiny), "somebody/plain").partition("## Use")[0]
 
 
 def test_a_model_saved_before_these_inputs_were_there_loads(tiny: Params, tmp_path: Path) -> None:

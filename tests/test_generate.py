@@ -15,8 +15,10 @@ from torch.distributions import Categorical
 from ncn import generate as command
 from ncn.checkpoint import load_model, save_model
 from ncn.config import END_OF_TEXT, Params
+from ncn.control import ControlNetwork
 from ncn.errors import InputError, run_command
 from ncn.generate import (
+    conditions_of,
     continue_texts,
     generate,
     generation_salience,
@@ -28,7 +30,7 @@ from ncn.model import Cache, LanguageModel, build_model
 from ncn.refresh import ALWAYS, AboveEntropy, EveryTokens, Refresh, parse_refresh
 from ncn.sampling import Sampling, distribution, sample
 from ncn.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
-from tests.conftest import VOCABULARY, special
+from tests.conftest import VOCABULARY, special, with_arm
 from tests.test_model import shaken, tokens
 
 # At this scale greedy text wanders over half of the vocabulary, and a wrong cache shows at once.
@@ -44,6 +46,7 @@ ARMS = [
     pytest.param({"salience": "none"}, None, id="none"),
     pytest.param({"salience": "global"}, "reactive", id="global, reactively"),
     pytest.param({"salience": "global"}, "causal", id="global, causally"),
+    pytest.param({"salience": "causal", "attention_entropy": True}, None, id="entropy"),
 ]
 
 
@@ -543,6 +546,9 @@ def test_salience_and_refresh_reach_the_model(run: Run) -> None:
         (["--prompts-file", "absent.txt"], "--prompts-file absent.txt: [Errno 2] No such file"),
         (["--prompt", "dragon " * 40], "prompt 'dragon dragon dragon dragon dragon drago' has "),
         (["--tokenizer", "absent"], "absent/vocab.json does not exist"),
+        (["--task", "0"], "task 0: this model was built for none (ncn.tasks 0)"),
+        (["--slider", "dialogue=1"], "slider 'dialogue': this model has none"),
+        (["--slider", "dialogue"], "--slider 'dialogue': NAME=NUMBER was expected"),
         (["--speed", "9"], "unrecognized arguments: --speed 9"),
     ],
 )
@@ -564,3 +570,60 @@ def test_a_missing_model_and_a_foreign_tokenizer_are_one_line(
     save_model(build_model(tiny, "ncn", VOCABULARY), tmp_path / "other")
     with pytest.raises(SystemExit, match=r"other: 97 tokens, but .* has 290: --tokenizer must"):
         run(model=tmp_path / "other")
+
+
+@pytest.fixture(scope="module")
+def told_directory(tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model that is told of tasks and sliders."""
+    directory = tmp_path_factory.mktemp("told") / "model"
+    inputs = {"tasks": 3, "sliders": ["token_bytes", "dialogue"], "salience": "causal"}
+    model = lively(build_model(with_arm(tiny, **inputs), "special", 290))
+    assert isinstance(model.control, ControlNetwork)
+    model.control.slider_mean.copy_(torch.tensor([4.0, 0.02]))
+    model.control.slider_sd.copy_(torch.tensor([0.5, 0.01]))
+    save_model(model, directory)
+    return directory
+
+
+def test_tasks_and_sliders_reach_the_model(run: Run, told_directory: Path) -> None:
+    plain = ("--prompt", "Once", "--max-new-tokens", "30", "--temperature", "0")
+    texts = [
+        run(*plain, *options, model=told_directory)
+        for options in (
+            (), ("--task", "0"), ("--task", "2"), ("--slider", "dialogue=3"),
+            ("--slider", "dialogue=3", "--slider", "token_bytes=-6"),
+        )
+    ]  # fmt: skip
+    assert len(set(texts)) == 5
+    assert run.notes == (  # type: ignore[attr-defined]
+        "note: token_bytes 1 is asked for; its mean in training is 4\n"
+        "note: dialogue 0.05 is asked for; its mean in training is 0.02\n"
+    )
+    assert run(*plain, "--slider", "dialogue=0", model=told_directory) == texts[0]
+
+
+def test_told_text_is_that_of_full_recomputation_past_the_context(told_directory: Path) -> None:
+    model = load_model(told_directory)
+    conditions = conditions_of(model, 1, {"dialogue": -1.0})
+    cached, recomputed = (
+        generate(model, tokens(2, 9), 90, 0.0, conditions=conditions, cached=cached)
+        for cached in (True, False)
+    )
+    assert torch.equal(cached, recomputed)
+    assert not torch.equal(cached, generate(model, tokens(2, 9), 90, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "3"], "task 3: allowed are 0 to 2"),
+        (["--slider", "mood=1"], "slider 'mood': this model has token_bytes, dialogue"),
+        (["--slider", "dialogue=inf"], "slider dialogue inf: allowed are finite numbers"),
+    ],
+)
+def test_what_a_model_cannot_be_told_is_one_line(
+    run: Run, told_directory: Path, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as ending:
+        run(*arguments, model=told_directory)
+    assert ending.value.code == f"error: {message}"

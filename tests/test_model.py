@@ -147,14 +147,20 @@ def test_scaling_queries_by_precision_scales_the_attention_logits(tiny: Params) 
 def test_the_gradient_of_a_modulated_branch_scales_with_its_gain(tiny: Params, gain: float) -> None:
     block = shaken(special(tiny, controller="none")).blocks[0]
     x = torch.randn(1, 6, 32, generator=torch.Generator().manual_seed(0))
-    weight = block.attention.out.weight
 
-    def gradient(value: float) -> Tensor:
-        # d(x + g a)/da = g: the branch alone, with the same gradient arriving from above.
-        y, _ = block(x, gain=torch.full((1, 6), value), ffn_gate=torch.zeros(1, 6))
-        return torch.autograd.grad(y.sum(), weight)[0]
+    def gradients(value: float, gate: float) -> list[Tensor]:
+        # d(x + g a)/da = g: the branches alone, with the same gradient arriving from above.
+        y, _ = block(x, gain=torch.full((1, 6), value), ffn_gate=torch.full((1, 6), gate))
+        branches = [*block.attention.parameters(), *block.feed_forward.parameters()]
+        return list(torch.autograd.grad(y.sum(), branches))
 
-    torch.testing.assert_close(gradient(gain), gain * gradient(1.0))
+    for got, whole in zip(gradients(gain, 0.0), gradients(1.0, 0.0), strict=True):
+        torch.testing.assert_close(got, gain * whole)
+    # What enters the feed-forward depends on the gain as well, so its gate is turned instead.
+    own = slice(len(list(block.attention.parameters())), None)
+    for got, whole in zip(gradients(1.0, gain)[own], gradients(1.0, 1.0)[own], strict=True):
+        torch.testing.assert_close(got, gain * whole)
+        assert whole.abs().max() > 0
 
 
 def test_first_loss_is_near_ln_v_for_every_arm(published: Params) -> None:

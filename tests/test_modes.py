@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,18 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
+from ncn import model as model_module
+from ncn import salience
 from ncn.checkpoint import load_model, save_model
+from ncn.conditions import Conditions
 from ncn.config import SIGNALS, Params, load_params
 from ncn.control import ControlOutput, homeostatic_penalty, start_at_declared_signals
 from ncn.evaluation import future_leak
 from ncn.flops import flops_per_token
 from ncn.model import LanguageModel, build_model, model_config, parameter_count
+from ncn.rows import ToldRows
 from ncn.training import train_model
 from tests.conftest import ROOT, VOCABULARY, special, with_arm
 
@@ -36,8 +42,27 @@ MODES: dict[str, dict[str, Any]] = {
     "gate, precision": {"salience": "causal", "signals": ["ffn_gate", "precision"]},
     "low clamp": {"salience": "causal", "precision_max": 0.9},
     "summed penalty": {"salience": "causal", "penalty": "sum"},
+    "tasks": {"salience": "causal", "tasks": 3},
+    "sliders": {"salience": "causal", "sliders": ["dialogue", "token_bytes"]},
+    "entropy": {"salience": "causal", "attention_entropy": True},
+    "all inputs": {"tasks": 3, "sliders": ["dialogue"], "attention_entropy": True},
 }
-CAUSAL = [name for name in MODES if name not in ("global", "run 1")]
+CAUSAL = [name for name in MODES if name not in ("global", "run 1", "all inputs")]
+
+
+def told(mode: str, n: int) -> Conditions:
+    """Tasks and slider values of n texts, where the mode has them."""
+    settings, numbers = MODES[mode], torch.arange(n)
+    values = torch.stack([torch.cos(numbers * 2.0 + i) for i in range(2)], dim=1)
+    return Conditions(
+        numbers % settings["tasks"] if "tasks" in settings else None,
+        values[:, : len(settings["sliders"])] if "sliders" in settings else None,
+    )
+
+
+def some_rows(mode: str) -> ToldRows:
+    rows = np.random.default_rng(1).integers(VOCABULARY, size=(4, 25)).astype(np.uint16)
+    return ToldRows(rows, told(mode, 4))
 
 
 def tokens(seed: int = 0, batch: int = 2, length: int = 24) -> Tensor:
@@ -61,7 +86,7 @@ def trained(mode: str) -> LanguageModel:
     model = special(params, **MODES[mode])
     starts = np.random.default_rng(0).integers(VOCABULARY, size=(32, 1))
     rows = ((starts + 3 * np.arange(25)) % VOCABULARY).astype(np.uint16)  # learnable by pairs
-    log = train_model(model, rows, params.train, 1, mode)
+    log = train_model(model, ToldRows(rows, told(mode, len(rows))), params.train, 1, mode)
     assert log[-1].loss < 0.8 * log[0].loss
     return model.eval()
 
@@ -70,15 +95,46 @@ def trained(mode: str) -> LanguageModel:
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(position=st.integers(1, 23), seed=st.integers(1, 1000))
 def test_a_later_token_never_moves_an_earlier_logit(mode: str, position: int, seed: int) -> None:
-    model, before = trained(mode), tokens()
+    model, before, conditions = trained(mode), tokens(), told(mode, 2)
     changed = torch.cat([before[:, :position], tokens(seed)[:, position:]], dim=1)
-    assert torch.equal(model(before)[:, :position], model(changed)[:, :position])
+    one, other = (model(text, conditions=conditions)[:, :position] for text in (before, changed))
+    assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_leak_is_zero_for_the_causal_modes_only(mode: str) -> None:
-    rows = np.random.default_rng(1).integers(VOCABULARY, size=(4, 25)).astype(np.uint16)
-    assert (future_leak(trained(mode), rows, 3) > 0) == (mode not in CAUSAL)
+    assert (future_leak(trained(mode), some_rows(mode), 3) > 0) == (mode not in CAUSAL)
+
+
+@pytest.mark.parametrize("mode", CAUSAL)
+def test_a_leak_planted_in_the_attention_is_caught(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attend = F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda q, k, v, mask, is_causal: attend(q, k, v)
+    )
+    assert future_leak(trained(mode), some_rows(mode), 3) > 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "module", "name"),
+    [("causal", salience, "prefix_softmax"), ("entropy", model_module, "attention_entropy")],
+)
+def test_a_control_that_sees_one_token_ahead_is_caught(
+    mode: str, module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = getattr(module, name)
+
+    def ahead(*arguments: Any) -> Any:
+        result = seen(*arguments)
+        if isinstance(result, tuple):
+            return (result[0].roll(-1, dims=2), *result[1:])
+        return result.roll(-1, dims=1)
+
+    assert future_leak(trained(mode), some_rows(mode), 3) == 0
+    monkeypatch.setattr(module, name, ahead)
+    assert future_leak(trained(mode), some_rows(mode), 3) > 0
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -91,7 +147,7 @@ def test_signals_stay_in_range_and_the_unused_are_neutral(mode: str) -> None:
         lower["gain"], upper["gain"] = 0.5, 1.5
     if control is not None:
         upper["precision"] = control.precision_max
-    for name, signal in model.signals(tokens()).items():
+    for name, signal in model.signals(tokens(), conditions=told(mode, 2)).items():
         used = control is not None and name in control.signals
         assert used or torch.all(signal == 1)
         assert not used or (signal.min() >= lower[name] and signal.max() <= upper[name])
@@ -120,8 +176,13 @@ def test_the_loss_carries_the_penalty_of_its_own_signals(mode: str) -> None:
     model = trained(mode)
     control = model.config.control
     assert control is not None
-    _, penalty = model.loss(tokens(), tokens(1))
-    signals = {name: s for name, s in model.signals(tokens()).items() if name in control.signals}
+    conditions = told(mode, 2)
+    _, penalty = model.loss(tokens(), tokens(1), conditions)
+    signals = {
+        name: signal
+        for name, signal in model.signals(tokens(), conditions=conditions).items()
+        if name in control.signals
+    }
     layers = 3 if control.penalty == "sum" else 1
     expected = 0.01 * layers * sum(((s - 1) ** 2).mean().item() for s in signals.values())
     assert penalty.item() == pytest.approx(expected, rel=1e-5)
@@ -131,7 +192,10 @@ def test_the_loss_carries_the_penalty_of_its_own_signals(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_saved_and_loaded_model_gives_identical_logits(mode: str, tmp_path: Path) -> None:
     save_model(trained(mode), tmp_path / "model")
-    assert torch.equal(load_model(tmp_path / "model")(tokens()), trained(mode)(tokens()))
+    loaded, conditions = load_model(tmp_path / "model"), told(mode, 2)
+    assert torch.equal(
+        loaded(tokens(), conditions=conditions), trained(mode)(tokens(), conditions=conditions)
+    )
 
 
 @pytest.mark.parametrize("mode", [name for name in MODES if name != "baseline"])
