@@ -13,6 +13,8 @@ no gradient by it. At the published size z [32768, 50257] alone would be 6.6 GB;
 makes it some rows at a time, and makes the gradients with it, while the logits are at hand.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal, overload
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.dispatch import Backend
+from kernels.dispatch import INTERPRETED, Backend, jit, tl
 
 Reduction = Literal["none", "mean", "sum"]
 
@@ -90,18 +92,23 @@ def linear_cross_entropy(
         raise ValueError(f"targets {list(targets.shape)} {targets.dtype} must be [N] in int64")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction {reduction!r} must be none, mean or sum")
-    if backend == "reference":
-        return reference(h, weight, targets, ignore_index, reduction, return_lse)
     dtype = h.dtype
     if torch.is_autocast_enabled(h.device.type):
         dtype = torch.get_autocast_dtype(h.device.type)
     elif weight.dtype != dtype:
         raise ValueError(f"h and weight must be of one type, not {dtype} and {weight.dtype}")
+    if backend == "triton" and dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"triton multiplies fp32, fp16 and bf16, not {dtype}")
+    if backend == "reference":
+        return reference(h, weight, targets, ignore_index, reduction, return_lse)
     needs = [torch.is_grad_enabled() and each.requires_grad for each in (h, weight)]
-    if reduction != "none" and not return_lse and any(needs):
+    if backend == "chunked" and reduction != "none" and not return_lse and any(needs):
         total, *_ = _total_with_gradients(h, weight, targets, ignore_index, dtype, *needs)
         return _mean(total, targets, ignore_index) if reduction == "mean" else total
-    losses, lse = _rows(h, weight, targets, ignore_index, dtype)
+    if backend == "triton":
+        losses, lse, *_ = _flash(h, weight, targets, ignore_index, dtype, needs[0])
+    else:
+        losses, lse = _rows(h, weight, targets, ignore_index, dtype)
     if reduction != "none":
         losses = losses.sum()
     if reduction == "mean":
@@ -168,6 +175,14 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     return (a @ b).to(_sums(a.dtype))
 
 
+def _lift(factor: torch.dtype) -> float:
+    """What a softmax in 0 ... 1 is multiplied by before it is rounded to `factor`.
+
+    Most of its values are below the least that fp16 holds, 6e-8: lifted, they are kept.
+    """
+    return 2.0**15 if factor == torch.float16 else 1.0
+
+
 def _sums(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
@@ -220,8 +235,7 @@ def _gradients(
     losses = h.new_empty(len(h), dtype=sums)
     dh = h.new_empty(h.shape if needs_dh else 0, dtype=sums)
     dw = h.new_zeros(weight.shape if needs_dw else 0, dtype=sums)
-    # Most softmax values are below the least that fp16 holds, 6e-8: lifted, they are kept.
-    lift = 2.0**15 if h.dtype == torch.float16 else 1.0
+    lift = _lift(h.dtype)
     for chunk in _chunks(len(h), len(weight)):
         z = _product(h[chunk], weight.T)
         mine = (outer[0][chunk] * lift, outer[1][chunk] * lift)
@@ -236,7 +250,7 @@ def _gradients(
     return losses, dh, dw
 
 
-@torch.library.custom_op("ncn::chunked_cross_entropy_total", mutates_args=())
+@torch.library.custom_op("ncn_kernels::chunked_cross_entropy_total", mutates_args=())
 def _total_with_gradients(
     h: Tensor,
     weight: Tensor,
@@ -294,7 +308,7 @@ def _scale_gradients(ctx: Any, d_total: Tensor, *_: Tensor) -> tuple[Tensor | No
 _total_with_gradients.register_autograd(_scale_gradients, setup_context=_save_gradients)
 
 
-@torch.library.custom_op("ncn::chunked_cross_entropy", mutates_args=())
+@torch.library.custom_op("ncn_kernels::chunked_cross_entropy", mutates_args=())
 def _rows(
     h: Tensor, weight: Tensor, targets: Tensor, ignore_index: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
@@ -317,7 +331,7 @@ def _(
     return losses, torch.empty_like(losses)
 
 
-@torch.library.custom_op("ncn::chunked_cross_entropy_backward", mutates_args=())
+@torch.library.custom_op("ncn_kernels::chunked_cross_entropy_backward", mutates_args=())
 def _rows_backward(
     d_losses: Tensor,
     d_lse: Tensor,
@@ -331,9 +345,21 @@ def _rows_backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients by h and W, each in the type of its input; empty where not needed."""
     with torch.autocast(h.device.type, enabled=False):
-        outer = (d_losses, d_lse)
-        _, dh, dw = _gradients(h, weight, targets, ignore_index, dtype, outer, needs_dh, needs_dw)
-        return dh.to(h.dtype), dw.to(weight.dtype)
+        *outer, largest = _normalised(d_losses, d_lse)
+        _, dh, dw = _gradients(
+            h, weight, targets, ignore_index, dtype, (outer[0], outer[1]), needs_dh, needs_dw
+        )
+        return (dh * largest).to(h.dtype), (dw * largest).to(weight.dtype)
+
+
+def _normalised(d_losses: Tensor, d_lse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Both divided by their largest sum, and that: dz is then within -1 ... 1, whatever the scale.
+
+    In fp16 a gradient scaled against underflow would overflow here instead.
+    """
+    largest = (d_losses.abs() + d_lse.abs()).amax() if len(d_lse) else d_lse.new_ones(())
+    largest = largest.clamp(min=torch.finfo(d_lse.dtype).tiny)
+    return d_losses / largest, d_lse / largest, largest
 
 
 @_rows_backward.register_fake
@@ -354,8 +380,8 @@ def _(
 
 
 def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.ignore_index, ctx.dtype = inputs
-    ctx.save_for_backward(*tensors)
+    h, weight, targets, ctx.ignore_index, ctx.dtype = inputs
+    ctx.save_for_backward(h, weight, targets)
 
 
 def _recompute_gradients(ctx: Any, d_losses: Tensor, d_lse: Tensor) -> tuple[Tensor | None, ...]:
@@ -368,3 +394,237 @@ def _recompute_gradients(ctx: Any, d_losses: Tensor, d_lse: Tensor) -> tuple[Ten
 
 
 _rows.register_autograd(_recompute_gradients, setup_context=_save_inputs)
+
+
+# The Triton form
+
+
+@jit
+def _forward(
+    h_ptr, weight_ptr, targets_ptr, losses_ptr, top_ptr, log_total_ptr, mean_ptr,
+    N, V, D, ignore_index, WITH_MEAN: tl.constexpr, EXACT: tl.constexpr, LIFT: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """BLOCK_N rows against the whole vocabulary, and BLOCK_D columns of their mean of W."""
+    offs_n = (tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)
+    offs_d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    targets = tl.load(targets_ptr + offs_n, offs_n < N, ignore_index)
+    top = tl.full((BLOCK_N,), float("-inf"), tl.float32)
+    total = tl.zeros((BLOCK_N,), tl.float32)
+    picked = tl.zeros((BLOCK_N,), tl.float32)
+    mean = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
+    if BLOCK_K == 0:
+        h = _tile(h_ptr, offs_n, offs_d, N, D, EXACT)
+    for start in range(0, V, BLOCK_V):
+        offs_v = (start + tl.arange(0, BLOCK_V)).to(tl.int64)
+        if BLOCK_K == 0:
+            weight = _tile(weight_ptr, offs_v, offs_d, V, D, EXACT)
+            z = tl.dot(h, tl.trans(weight), input_precision="ieee")
+        else:
+            z = _logits(
+                h_ptr, weight_ptr, offs_n, offs_v, N, V, D, EXACT, BLOCK_N, BLOCK_V, BLOCK_K
+            )
+            if WITH_MEAN:
+                weight = _tile(weight_ptr, offs_v, offs_d, V, D, EXACT)
+        z = tl.where((offs_v < V)[None, :], z, float("-inf"))
+        picked += tl.sum(tl.where(offs_v[None, :] == targets[:, None], z, 0.0), 1)
+        higher = tl.maximum(top, tl.max(z, 1))
+        shrink = tl.exp(top - higher)
+        e = tl.exp(z - higher[:, None])
+        total = total * shrink + tl.sum(e, 1)
+        if WITH_MEAN:
+            lifted = (e * LIFT).to(weight.dtype)
+            mean = mean * shrink[:, None] + tl.dot(lifted, weight, input_precision="ieee")
+        top = higher
+    if WITH_MEAN:
+        mask = (offs_n < N)[:, None] & (offs_d < D)[None, :]
+        mean = mean / (total * LIFT)[:, None]
+        tl.store(mean_ptr + offs_n[:, None] * D + offs_d[None, :], mean, mask)
+    if tl.program_id(1) == 0:
+        loss = tl.log(total) - (picked - top)
+        loss = tl.where((targets >= 0) & (targets < V), loss, float("nan"))
+        loss = tl.where(targets == ignore_index, 0.0, loss)
+        tl.store(losses_ptr + offs_n, loss, offs_n < N)
+        tl.store(top_ptr + offs_n, top, offs_n < N)
+        tl.store(log_total_ptr + offs_n, tl.log(total), offs_n < N)
+
+
+@jit
+def _backward(
+    d_losses_ptr, d_lse_ptr, h_ptr, weight_ptr, targets_ptr, top_ptr, log_total_ptr, dw_ptr,
+    N, V, D, EXACT: tl.constexpr, LIFT: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """A tile [BLOCK_V, BLOCK_D] of dW, owned by this program alone: the sum over all rows."""
+    offs_v = (tl.program_id(0) * BLOCK_V + tl.arange(0, BLOCK_V)).to(tl.int64)
+    offs_d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    dw = tl.zeros((BLOCK_V, BLOCK_D), tl.float32)
+    if BLOCK_K == 0:
+        weight = _tile(weight_ptr, offs_v, offs_d, V, D, EXACT)
+    for start in range(0, N, BLOCK_N):
+        offs_n = (start + tl.arange(0, BLOCK_N)).to(tl.int64)
+        mask = offs_n < N
+        h = _tile(h_ptr, offs_n, offs_d, N, D, EXACT)
+        if BLOCK_K == 0:
+            z = tl.dot(h, tl.trans(weight), input_precision="ieee")
+        else:
+            z = _logits(
+                h_ptr, weight_ptr, offs_n, offs_v, N, V, D, EXACT, BLOCK_N, BLOCK_V, BLOCK_K
+            )
+        d_losses = tl.load(d_losses_ptr + offs_n, mask, 0.0) * LIFT
+        d_lse = tl.load(d_lse_ptr + offs_n, mask, 0.0) * LIFT
+        targets = tl.load(targets_ptr + offs_n, mask, -1)
+        top = tl.load(top_ptr + offs_n, mask, 0.0)
+        log_total = tl.load(log_total_ptr + offs_n, mask, 0.0)
+        # In two steps: top + log_total would round away what the softmax of large logits needs.
+        p = tl.exp(z - top[:, None] - log_total[:, None])
+        dz = p * (d_losses + d_lse)[:, None]
+        dz -= tl.where(offs_v[None, :] == targets[:, None], d_losses[:, None], 0.0)
+        dw += tl.dot(tl.trans(dz.to(h.dtype)), h, input_precision="ieee")
+    mask = (offs_v < V)[:, None] & (offs_d < D)[None, :]
+    tl.store(dw_ptr + offs_v[:, None] * D + offs_d[None, :], dw / LIFT, mask)
+
+
+@jit
+def _tile(ptr, rows, columns, n_rows, n_columns, EXACT: tl.constexpr):
+    """A tile of a row-major matrix, 0 beyond its edges."""
+    mask = (rows < n_rows)[:, None] & (columns < n_columns)[None, :]
+    tile = tl.load(ptr + rows[:, None] * n_columns + columns[None, :], mask, 0.0)
+    return tile.to(tl.float32) if EXACT else tile
+
+
+@jit
+def _logits(
+    h_ptr, weight_ptr, offs_n, offs_v, N, V, D, EXACT: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Logits [BLOCK_N, BLOCK_V] of rows too wide to be held at once."""
+    z = tl.zeros((BLOCK_N, BLOCK_V), tl.float32)
+    for start in range(0, D, BLOCK_K):
+        offs_k = start + tl.arange(0, BLOCK_K)
+        h = _tile(h_ptr, offs_n, offs_k, N, D, EXACT)
+        weight = _tile(weight_ptr, offs_v, offs_k, V, D, EXACT)
+        z += tl.dot(h, tl.trans(weight), input_precision="ieee")
+    return z
+
+
+def _launch(dtype: torch.dtype, D: int, backward: bool) -> dict[str, Any]:
+    """Block sizes and the like. Rows of up to 256 numbers are held whole (BLOCK_K 0)."""
+    wide = D > 256
+    kept, passing = (64, 32) if dtype == torch.float32 else (128, 64)
+    if INTERPRETED:
+        # Its products depend on their shape in the last bit: equal in both passes, the logits that
+        # the second makes are those of the first, as they are on a GPU.
+        kept = passing = 64
+    return {
+        "EXACT": INTERPRETED and dtype == torch.bfloat16,  # its bf16 products are wrong
+        "LIFT": _lift(dtype),
+        "BLOCK_N": passing if backward else kept,
+        "BLOCK_V": kept if backward else passing,
+        "BLOCK_D": 128 if wide else max(16, 1 << (D - 1).bit_length()),
+        "BLOCK_K": 64 if wide else 0,
+        "num_warps": 8,
+        "num_stages": 2,
+    }
+
+
+@torch.library.custom_op("ncn_kernels::flash_cross_entropy", mutates_args=())
+def _flash(
+    h: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    ignore_index: int,
+    dtype: torch.dtype,
+    with_mean: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Losses and lse [N]; the largest logit and the log of the sum relative to it [2, N]; and
+    the mean of W by the softmax [N, D], of which dh is made, empty without `with_mean`."""
+    (N, D), V = h.shape, len(weight)
+    h, weight = (each.to(dtype).contiguous() for each in (h, weight))
+    losses = h.new_empty(N, dtype=torch.float32)
+    statistics = h.new_empty(2, N, dtype=torch.float32)
+    mean = h.new_empty((N, D) if with_mean else 0, dtype=torch.float32)
+    sizes = _launch(dtype, D, backward=False)
+    grid = (-(-N // sizes["BLOCK_N"]), -(-D // sizes["BLOCK_D"]) if with_mean else 1)
+    if N:
+        _forward[grid](
+            h, weight, targets.contiguous(), losses, statistics[0], statistics[1], mean,
+            N, V, D, ignore_index, WITH_MEAN=with_mean, **sizes,
+        )  # fmt: skip
+    return losses, statistics.sum(0), statistics, mean
+
+
+@_flash.register_fake
+def _(
+    h: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    ignore_index: int,
+    dtype: torch.dtype,
+    with_mean: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    losses = h.new_empty(len(h), dtype=torch.float32)
+    statistics = h.new_empty(2, len(h), dtype=torch.float32)
+    mean = h.new_empty(h.shape if with_mean else 0, dtype=torch.float32)
+    return losses, torch.empty_like(losses), statistics, mean
+
+
+@torch.library.custom_op("ncn_kernels::flash_cross_entropy_backward", mutates_args=())
+def _flash_backward(
+    d_losses: Tensor,
+    d_lse: Tensor,
+    h: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    statistics: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
+    """dW [V, D] in the type of W; d_losses is 0 for ignored rows."""
+    (N, D), V = h.shape, len(weight)
+    *outer, largest = _normalised(d_losses, d_lse)
+    dw = h.new_empty(V, D, dtype=torch.float32)
+    sizes = _launch(dtype, D, backward=True)
+    grid = (-(-V // sizes["BLOCK_V"]), -(-D // sizes["BLOCK_D"]))
+    _backward[grid](
+        *outer, *(each.to(dtype).contiguous() for each in (h, weight)), targets.contiguous(),
+        statistics[0], statistics[1], dw, N, V, D, **sizes,
+    )  # fmt: skip
+    return (dw * largest).to(weight.dtype)
+
+
+@_flash_backward.register_fake
+def _(
+    d_losses: Tensor,
+    d_lse: Tensor,
+    h: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    statistics: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
+    return torch.empty_like(weight, memory_format=torch.contiguous_format)
+
+
+def _save_statistics(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    h, weight, targets, ctx.ignore_index, ctx.dtype, _ = inputs
+    _, _, statistics, mean = output
+    ctx.save_for_backward(h, weight, targets, statistics, mean)
+    ctx.mark_non_differentiable(statistics, mean)
+
+
+def _flash_gradients(
+    ctx: Any, d_losses: Tensor, d_lse: Tensor, *_: Tensor
+) -> tuple[Tensor | None, ...]:
+    h, weight, targets, statistics, mean = ctx.saved_tensors
+    counts = targets != ctx.ignore_index
+    d_losses = d_losses.where(counts, 0)
+    dh = dw = None
+    if ctx.needs_input_grad[0]:
+        chosen = weight[targets.where(counts, 0)].to(ctx.dtype)
+        dh = ((d_losses + d_lse)[:, None] * mean - d_losses[:, None] * chosen).to(h.dtype)
+    if ctx.needs_input_grad[1]:
+        dw = _flash_backward(d_losses, d_lse, h, weight, targets, statistics, ctx.dtype)
+    return dh, dw, None, None, None, None
+
+
+_flash.register_autograd(_flash_gradients, setup_context=_save_statistics)

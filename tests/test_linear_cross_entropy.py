@@ -1,0 +1,429 @@
+"""The linear cross-entropy: each form against the plain one in float64, and what it may cost."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from kernels import linear_cross_entropy as xent
+from tests.parity import (
+    DEVICE,
+    DTYPES,
+    assert_as_exact_as_torch,
+    draw,
+    needs_gpu,
+    needs_triton,
+    outputs_and_gradients,
+    with_fault,
+)
+
+IGNORED = -100
+FORMS = ["chunked", pytest.param("triton", marks=needs_triton)]
+# Rows, vocabulary, width; the chunks of `small_chunks` and the tiles of the kernels divide none.
+SHAPES = [(37, 101, 7), (64, 256, 64), (50, 777, 100), (3, 5, 300), (1, 1, 1), (5, 1, 3)]
+RESULTS = [("mean", False), ("sum", False), ("none", True), ("mean", True)]
+
+Head = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]]
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xent, "CHUNK_LOGITS", 400)
+    monkeypatch.setattr(xent, "BLOCK_LOGITS", 150)
+
+
+def some_targets(N: int, V: int) -> Tensor:
+    """One for each row, a fifth of them ignored, the first never."""
+    targets = torch.randint(V, (N,), generator=torch.Generator().manual_seed(7))
+    targets[1::5] = IGNORED
+    return targets.to(DEVICE)
+
+
+def head(
+    backend: str,
+    targets: Tensor,
+    reduction: str = "mean",
+    return_lse: bool = False,
+    module: ModuleType = xent,
+) -> Head:
+    return lambda h, weight: module.linear_cross_entropy(
+        h, weight, targets, backend=backend, reduction=reduction, return_lse=return_lse
+    )
+
+
+def check(
+    backend: str,
+    h: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    reduction: str,
+    return_lse: bool,
+    module: ModuleType = xent,
+) -> None:
+    wanted = (targets, reduction, return_lse)
+    mine, plain = head(backend, *wanted, module), head("reference", *wanted)
+    assert_as_exact_as_torch(mine, plain, (h, weight))
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize(("reduction", "return_lse"), RESULTS)
+def test_gradients_are_those_of_the_formula(backend: str, reduction: str, return_lse: bool) -> None:
+    h, weight = draw(7, 3).double().requires_grad_(), draw(67, 3).double().requires_grad_()
+    assert gradcheck(head(backend, some_targets(7, 67), reduction, return_lse), (h, weight))
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("backend", FORMS)
+def test_it_is_as_exact_as_plain_torch(
+    backend: str, dtype: torch.dtype, shape: tuple[int, int, int]
+) -> None:
+    N, V, D = shape
+    h, weight = draw(N, D, dtype=dtype), draw(V, D, dtype=dtype, seed=1)
+    for reduction, return_lse in RESULTS:
+        check(backend, h, weight, some_targets(N, V), reduction, return_lse)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("backend", FORMS)
+def test_any_strides_will_do(backend: str) -> None:
+    h, weight = draw(16, 40)[:, ::2].T, draw(16, 101).T
+    targets = some_targets(40, 101)[::2]
+    check(backend, h, weight, targets, "mean", False)
+    check(backend, h, weight, targets, "none", True)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("kind", ["growing", "falling", "extreme"])
+@pytest.mark.parametrize("backend", FORMS)
+def test_logits_may_grow_fall_and_be_extreme(backend: str, kind: str) -> None:
+    N, V, D = 20, 333, 16
+    h, weight = draw(N, D), draw(V, D, seed=1)
+    if kind == "extreme":
+        h = 1e4 * h / (h @ weight.T).abs().amax(1, keepdim=True)  # largest |logit| of a row: 1e4
+    else:
+        h[:, 0] = 1
+        weight[:, 0] = torch.linspace(-300, 300, V) * (1 if kind == "growing" else -1)
+    targets = some_targets(N, V)
+    for reduction, return_lse in RESULTS:
+        check(backend, h, weight, targets, reduction, return_lse)
+
+
+@pytest.mark.parametrize("backend", ["reference", *FORMS])
+def test_ignored_rows_count_for_nothing(backend: str) -> None:
+    h, weight, targets = draw(20, 8), draw(31, 8, seed=1), some_targets(20, 31)
+    kept = targets != IGNORED
+    all_rows = outputs_and_gradients(head(backend, targets), (h, weight))
+    kept_rows = outputs_and_gradients(head(backend, targets[kept]), (h[kept], weight))
+    torch.testing.assert_close(all_rows[0], kept_rows[0])
+    torch.testing.assert_close(all_rows[1][kept], kept_rows[1])
+    torch.testing.assert_close(all_rows[2], kept_rows[2])
+    assert not all_rows[1][~kept].any()
+
+
+@pytest.mark.parametrize("backend", ["reference", *FORMS])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_where_all_rows_are_ignored_nothing_flows(backend: str, reduction: str) -> None:
+    h, weight, targets = draw(5, 8), draw(31, 8, seed=1), torch.full((5,), IGNORED, device=DEVICE)
+    loss, dh, dw = outputs_and_gradients(head(backend, targets, reduction), (h, weight))
+    assert loss.isnan() if reduction == "mean" else not loss.any()
+    assert not dh.any()
+    assert not dw.any()
+
+
+def test_another_ignored_target_is_possible() -> None:
+    h, weight, targets = (
+        draw(6, 8),
+        draw(31, 8, seed=1),
+        torch.tensor([0, 1, 2, 0, 4, 0]).to(DEVICE),
+    )
+    expected = F.cross_entropy(h @ weight.T, targets, ignore_index=0)
+    for backend in ("reference", "chunked"):
+        found = xent.linear_cross_entropy(h, weight, targets, backend=backend, ignore_index=0)
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_size_of_the_chunks_changes_rounding_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, targets = (draw(53, 24), draw(211, 24, seed=1)), some_targets(53, 211)
+    whole = outputs_and_gradients(head("chunked", targets), inputs)
+    for size in (1, 211, 1000, 211 * 52):
+        monkeypatch.setattr(xent, "CHUNK_LOGITS", size)
+        for got, expected in zip(
+            outputs_and_gradients(head("chunked", targets), inputs), whole, strict=True
+        ):
+            torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("backend", FORMS)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_two_runs_are_equal_to_the_bit(backend: str, reduction: str) -> None:
+    inputs, targets = (draw(70, 24), draw(211, 24, seed=1)), some_targets(70, 211)
+    first, second = (
+        outputs_and_gradients(head(backend, targets, reduction), inputs) for _ in range(2)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("backend", FORMS)
+def test_no_small_gradient_is_dropped(backend: str) -> None:
+    """All tokens but one have p = 5.6e-9, a tenth of the least number that fp16 holds."""
+    h = torch.ones(4, 16, dtype=torch.float16, device=DEVICE)
+    weight = torch.zeros(64, 16, dtype=torch.float16, device=DEVICE)
+    weight[0] = 19 / 16
+    targets = torch.zeros(4, dtype=torch.int64, device=DEVICE)
+    loss = head(backend, targets, "sum")(h, weight.requires_grad_())
+    (dw,) = torch.autograd.grad(loss * 2**16, weight)
+    expected = 4 * 2**16 * torch.tensor(-19.0).exp()  # rows x scale x p h
+    torch.testing.assert_close(dw[5].float().cpu(), expected.expand(16), rtol=1e-2, atol=0)
+
+
+# Inside autograd, autocast, torch.compile and the model
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("backend", FORMS)
+def test_the_gradient_scales_with_what_is_done_to_the_loss(backend: str) -> None:
+    h, weight, targets = draw(9, 8), draw(101, 8, seed=1), some_targets(9, 101)
+    weight.requires_grad_()
+    loss = head(backend, targets)(h, weight)
+    (once,) = torch.autograd.grad(loss, weight, retain_graph=True)
+    (scaled,) = torch.autograd.grad(1024 * loss, weight, retain_graph=True)
+    assert torch.equal(scaled, 1024 * once)
+    loss.backward(retain_graph=True)
+    loss.backward()  # accumulated, as over micro-batches
+    torch.testing.assert_close(weight.grad, 2 * once)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("backend", FORMS)
+def test_a_tied_weight_gets_both_gradients(backend: str) -> None:
+    tokens, targets = some_targets(30, 97).clamp(min=0), some_targets(30, 97)
+
+    def tied(form: str) -> Tensor:
+        weight = draw(97, 8).requires_grad_()
+        head(form, targets)(weight[tokens], weight).backward()
+        assert weight.grad is not None
+        return weight.grad
+
+    torch.testing.assert_close(tied(backend), tied("reference"))
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("backend", FORMS)
+def test_autocast_rounds_the_inputs_and_nothing_else(backend: str) -> None:
+    h, weight, targets = draw(30, 16), draw(97, 16, seed=1), some_targets(30, 97)
+    rounded = [each.bfloat16().float() for each in (h, weight)]
+    expected = outputs_and_gradients(head("reference", targets), rounded)
+    with torch.autocast(DEVICE.type, torch.bfloat16):
+        found = outputs_and_gradients(head(backend, targets), (h, weight))
+    for got, exact in zip(found, expected, strict=True):
+        assert got.dtype == torch.float32
+        if DEVICE.type == "cpu":
+            torch.testing.assert_close(got, exact, rtol=1e-4, atol=1e-6)
+        else:  # the softmax is rounded to bf16 before it is multiplied
+            torch.testing.assert_close(got, exact, rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("backend", FORMS)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_torch_compile_takes_it_whole(backend: str, reduction: str) -> None:
+    inputs, targets = (draw(30, 16), draw(97, 16, seed=1)), some_targets(30, 97)
+    with torch.autocast(DEVICE.type, torch.bfloat16):
+        eager = outputs_and_gradients(head(backend, targets, reduction, True), inputs)
+        whole = torch.compile(
+            head(backend, targets, reduction, True), fullgraph=True, backend="aot_eager"
+        )
+        compiled = outputs_and_gradients(whole, inputs)
+    for got, expected in zip(compiled, eager, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("backend", FORMS)
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_recomputed_pass_has_the_same_gradients(backend: str, reentrant: bool) -> None:
+    inputs, targets = (draw(30, 16), draw(97, 16, seed=1)), some_targets(30, 97)
+    plain = head(backend, targets)
+    expected = outputs_and_gradients(plain, inputs)
+    leaves = [each.requires_grad_() for each in inputs]
+    loss = checkpoint(plain, *leaves, use_reentrant=reentrant)
+    loss.backward(torch.full_like(loss, draw(seed=9).item()))
+    for leaf, gradient in zip(leaves, expected[1:], strict=True):
+        assert torch.equal(leaf.grad, gradient)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_the_operators_keep_their_promises() -> None:
+    h, weight, targets = draw(9, 8), draw(101, 8, seed=1), some_targets(9, 101)
+    leaves = (h.requires_grad_(), weight.requires_grad_(), targets, IGNORED)
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.library.opcheck(xent._rows, (*leaves, dtype))
+        torch.library.opcheck(xent._total_with_gradients, (*leaves, dtype, True, True))
+
+
+@needs_triton
+def test_the_operators_of_the_triton_form_keep_their_promises() -> None:
+    h, weight, targets = draw(9, 8), draw(70, 8, seed=1), some_targets(9, 70)
+    leaves = (h.requires_grad_(), weight.requires_grad_(), targets, IGNORED)
+    torch.library.opcheck(xent._flash, (*leaves, torch.float32, True))
+    leaves = (h.detach(), *leaves[1:])  # the mean of W is for dh alone
+    torch.library.opcheck(xent._flash, (*leaves, torch.float32, False))
+
+
+@pytest.mark.parametrize("backend", FORMS)
+def test_without_gradients_none_are_made(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    h, weight, targets = draw(9, 8), draw(31, 8, seed=1).requires_grad_(), some_targets(9, 31)
+
+    def refused(*_: object) -> None:
+        raise AssertionError("gradients were made")
+
+    monkeypatch.setattr(xent, "_gradients", refused)
+    monkeypatch.setattr(xent, "_flash_backward", refused)
+    expected = head("reference", targets)(h, weight)
+    for without in (torch.no_grad, torch.inference_mode):
+        with without():
+            torch.testing.assert_close(head(backend, targets)(h, weight), expected)
+
+
+@pytest.mark.parametrize("backend", FORMS)
+def test_only_the_gradient_that_is_needed_is_made(backend: str) -> None:
+    h, weight, targets = draw(9, 8), draw(31, 8, seed=1), some_targets(9, 31)
+    both = outputs_and_gradients(head(backend, targets), (h, weight))[1:]
+    for chosen, gradient in zip((h, weight), both, strict=True):
+        chosen.requires_grad_()
+        loss = head(backend, targets)(h, weight)
+        (alone,) = torch.autograd.grad(loss * draw(seed=9), chosen)
+        chosen.requires_grad_(False)
+        torch.testing.assert_close(alone, gradient)
+
+
+# What does not fit, and what it costs
+
+
+@pytest.mark.parametrize("backend", ["reference", *FORMS])
+def test_what_does_not_fit_is_refused(backend: str) -> None:
+    h, weight, targets = draw(4, 8), draw(31, 8), torch.zeros(4, dtype=torch.int64, device=DEVICE)
+    with pytest.raises(ValueError, match=r"h \[4, 8\] and weight \[31, 7\] must be"):
+        head(backend, targets)(h, weight[:, :7])
+    with pytest.raises(ValueError, match=r"targets \[3\] torch.int64 must be \[N\]"):
+        head(backend, targets[:3])(h, weight)
+    with pytest.raises(ValueError, match=r"targets .* torch.int32 must be"):
+        head(backend, targets.int())(h, weight)
+    with pytest.raises(ValueError, match="reduction 'sun' must be none, mean or sum"):
+        head(backend, targets, "sun")(h, weight)
+    with pytest.raises(ValueError, match=r"h and weight must be of one type, not .*32 and .*16"):
+        head(backend, targets)(h, weight.bfloat16())
+
+
+@needs_triton
+def test_the_triton_form_refuses_float64_and_marks_a_target_beyond_the_vocabulary() -> None:
+    h, weight, targets = draw(4, 8), draw(31, 8), torch.tensor([0, 31, 30, -1]).to(DEVICE)
+    with pytest.raises(ValueError, match=r"triton multiplies fp32, fp16 and bf16, not .*float64"):
+        head("triton", targets)(h.double(), weight.double())
+    with torch.no_grad():
+        losses = head("triton", targets, "none")(h, weight)
+    assert losses.isnan().tolist() == [False, True, False, True]
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Memory that `run` takes beyond what is held already."""
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+
+    def resident(which: str) -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split(which + ":")[1].split()[0]) * 1024
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts at what is held now
+    before = resident("VmRSS")
+    run()
+    return resident("VmHWM") - before
+
+
+def test_all_logits_are_never_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    N, V, D = 2048, 16384, 16
+    inputs, targets = (draw(N, D), draw(V, D, seed=1)), some_targets(N, V)
+
+    def peak(backend: str, reduction: str) -> int:
+        return peak_bytes(lambda: outputs_and_gradients(head(backend, targets, reduction), inputs))
+
+    naive = peak("reference", "mean")
+    assert naive > 2 * 4 * N * V  # or this measures nothing
+    monkeypatch.setattr(xent, "CHUNK_LOGITS", N * V // 16)
+    for reduction in ("mean", "none"):
+        assert peak("chunked", reduction) < naive / 4
+        if DEVICE.type == "cuda":
+            assert peak("triton", reduction) < naive / 4
+    monkeypatch.setattr(xent, "CHUNK_LOGITS", N * V)
+    assert peak("chunked", "mean") > naive / 4
+
+
+# Each of these faults, planted in a copy of the module, is seen by `check`
+FAULTS = {
+    "chunked": [
+        ("rows.scatter_(1, place, rows.gather(1, place) - a)", "rows.scatter_(1, place, -a)"),
+        ("rows.mul_((a + b) / total)", "rows.mul_(a / total)"),
+        ("a = a.where(counts[block, None], 0)", "pass"),
+        ("count.clamp(min=1)", "len(targets)"),
+        ("dw.addmm_(dz.T, h[chunk])", "dw.copy_(dz.T @ h[chunk])"),
+        ("(saved * d_total)", "saved"),
+        ("(dh * largest)", "dh"),
+        ("slice(start, start + size) for start", "slice(start, start + size - 1) for start"),
+        ("lse[block] = (top + total.log())", "lse[block] = total.log()"),
+        ("picked = rows.sub_(top)", "picked = rows.sub_(0)"),
+    ],
+    "triton": [
+        ('z = tl.where((offs_v < V)[None, :], z, float("-inf"))', "z = z"),
+        ("mean = mean * shrink[:, None] + ", "mean = mean + "),
+        ("total = total * shrink + ", "total = total + "),
+        ("loss = tl.log(total) - (picked - top)", "loss = tl.log(total) - picked"),
+        ("p * (d_losses + d_lse)[:, None]", "p * d_losses[:, None]"),
+        ("dz -= tl.where(offs_v[None, :] == targets", "dz -= tl.where(offs_v[None, :] != targets"),
+        ("for start in range(0, N, BLOCK_N)", "for start in range(0, BLOCK_N, BLOCK_N)"),
+        ("d_losses = d_losses.where(counts, 0)", "pass"),
+        ("z - top[:, None] - log_total[:, None]", "z - top[:, None]"),
+        ("for start in range(0, D, BLOCK_K)", "for start in range(0, BLOCK_K, BLOCK_K)"),
+        ("(columns < n_columns)[None, :]", "(columns < n_columns + 1)[None, :]"),
+    ],
+}
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize(
+    ("backend", "right", "wrong"),
+    [
+        pytest.param(form, *fault, marks=needs_triton if form == "triton" else ())
+        for form, faults in FAULTS.items()
+        for fault in faults
+    ],
+)
+def test_a_fault_is_noticed(backend: str, right: str, wrong: str, tmp_path: Path) -> None:
+    faulty = with_fault(xent, right, wrong, tmp_path)
+    faulty.CHUNK_LOGITS, faulty.BLOCK_LOGITS = 400, 150
+    with pytest.raises(AssertionError, match="allowed"):
+        for N, V, D in ((70, 101, 7), (3, 90, 300)):
+            h, weight, targets = draw(N, D), 3 * draw(V, D, seed=1), some_targets(N, V)
+            check(backend, h, weight, targets, "mean", False, faulty)
+            check(backend, h, weight, targets, "none", True, faulty)
+
+
+@needs_gpu
+@pytest.mark.parametrize("backend", FORMS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_it_is_as_exact_as_plain_torch_at_published_size(backend: str, dtype: torch.dtype) -> None:
+    h, weight = draw(4096, 256, dtype=dtype), 0.02 * draw(50257, 256, dtype=dtype, seed=1)
+    check(backend, h, weight, some_targets(4096, 50257), "mean", False)
+    check(backend, h, weight, some_targets(4096, 50257), "none", True)
