@@ -16,12 +16,16 @@ COMPARISON = Path("metrics/compare.json")
 CLAIMS = Path("metrics/claims.json")
 CONVERGENCE = Path("metrics/convergence.json")
 BRAIN_SCAN = Path("metrics/brain_scan.json")
+SCAN_TESTS = Path("metrics/brain_scan_tests.json")
 SAMPLES = Path("metrics/samples.json")
 BENCHMARK = Path("metrics/benchmark.json")  # by `make bench`, not by a stage
 TIMING = Path("metrics/timing.json")
 
 CURVES = Path("plots/curves.tsv")
 SCANS = Path("plots/brain_scan/scan.tsv")
+SCAN_TABLES = {
+    name: Path(f"plots/brain_scan/{name}.tsv") for name in ("tokens", "layers", "losses", "heads")
+}
 REPORT = Path("plots/report.html")
 
 

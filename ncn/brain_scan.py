@@ -1,5 +1,6 @@
 """The signals on given texts, trained beside untrained, by token and layer."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,6 +78,31 @@ def scan_rows(scan: Scan, **labels: object) -> list[dict[str, object]]:
     ]
 
 
+def scan_run(
+    model: LanguageModel, seed: int, tokenizer: Tokenizer, texts: Sequence[str]
+) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, object]]]:
+    """The texts under `model` and under its untrained control: a summary of each, and long form."""
+    summary: dict[str, list[dict[str, Any]]] = {}
+    rows: list[dict[str, object]] = []
+    for state, each in (("trained", model), ("untrained", untrained(model, seed))):
+        scans = [scan_text(each, tokenizer, text) for text in texts]
+        summary[state] = [
+            {"text": text} | summarise_scan(scan) for text, scan in zip(texts, scans, strict=True)
+        ]
+        for number, scan in enumerate(scans):
+            rows += scan_rows(scan, state=state, text=number)
+    return summary, rows
+
+
 def printable(token: str) -> str:
     """A token on one line, its blanks visible."""
     return token.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")
+
+
+def word_ids(tokenizer: Tokenizer, word: str) -> list[int]:
+    """The tokens that are `word`, whatever its case and the blanks around it."""
+    return [
+        token
+        for token, piece in enumerate(tokenizer.token_bytes())
+        if piece.decode("utf-8", errors="replace").strip().lower() == word.lower()
+    ]

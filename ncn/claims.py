@@ -18,7 +18,7 @@ with its name, another experiment than the published one gives "not testable her
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,10 +28,10 @@ from scipy.stats import binomtest
 
 from ncn.artifacts import (
     BENCHMARK,
-    BRAIN_SCAN,
     COMPARISON,
     CONVERGENCE,
     SAMPLES,
+    SCAN_TESTS,
     SUMMARY,
     evaluation_metrics,
     run_name,
@@ -99,7 +99,7 @@ class Metrics:
 
     def scan(self, run: str, test: str) -> Mapping[str, Any]:
         """One test of the brain scan of a run."""
-        found: Mapping[str, Any] = look(self.scans, BRAIN_SCAN, run, "tests", test)
+        found: Mapping[str, Any] = look(self.scans, SCAN_TESTS, run, test)
         return found
 
     def probe(self, run: str, name: str) -> Any:
@@ -138,7 +138,7 @@ def read_metrics(params: Params) -> Metrics:
         summary=read(SUMMARY),
         comparison=read(COMPARISON),
         convergence=read(CONVERGENCE),
-        scans=read(BRAIN_SCAN),
+        scans=read(SCAN_TESTS),
         evaluations={run: read(evaluation_metrics(run)) for run in runs},
         benchmark=read(BENCHMARK),
         samples=read(SAMPLES),
@@ -298,24 +298,18 @@ def phase_ends(metrics: Metrics, arm: str, phase: str) -> Finding:
     ]
     published = metrics.convergence.get("published run 1", {}).get(phase, {}).get("step")
     ended = [m for m, _ in pairs if m is not None]
-    said = (
-        f"ends at steps {min(ended)} to {max(ended)}" if ended else "ends nowhere"
-    ) + f" in {len(ended)} of {len(pairs)} runs and windows"
+    baseline = [b for _, b in pairs if b is not None]
     if len(ended) < len(pairs) or any(b is None for _, b in pairs):
         verdict = UNDECIDED
     elif all(m < b for m, b in pairs if m is not None and b is not None):
         verdict = YES if len(metrics.params.seeds) > 1 else UNDECIDED
     else:
         verdict = NO
-    baseline = [b for _, b in pairs if b is not None]
-    beside = (
-        f"the baseline's at {min(baseline)} to {max(baseline)}"
-        if baseline
-        else ("the baseline's nowhere")
-    )
     return Finding(
         verdict,
-        f"The phase {said}, {beside}; in the published series at step {published}.",
+        f"The phase ends {at_steps(ended)} in {len(ended)} of {len(pairs)} runs and windows, the"
+        f" baseline's {at_steps(baseline)} in {len(baseline)}; the published series' at step"
+        f" {published}.",
         mine[0][0],
         [min(ended), max(ended)] if ended else None,
         "step",
@@ -337,9 +331,9 @@ def layers_specialise(metrics: Metrics, arm: str) -> Finding:
     supported if either fails.
     """
     tests = [metrics.scan(run, "specialisation") for run in metrics.runs(arm)]
-    signals = [look(test, BRAIN_SCAN, "precision") for test in tests]
-    p = max(look(signal, BRAIN_SCAN, "p_holm") for signal in signals)
-    means = [look(signal, BRAIN_SCAN, "layer_means") for signal in signals]
+    signals = [look(test, SCAN_TESTS, "precision") for test in tests]
+    p = max(look(signal, SCAN_TESTS, "p_holm") for signal in signals)
+    means = [look(signal, SCAN_TESTS, "layer_means") for signal in signals]
     if len(means[0]) < 2:
         raise ElsewhereError("the model has one layer")
     as_said = [
@@ -361,25 +355,25 @@ def reacts_at_word(metrics: Metrics, arm: str) -> Finding:
     other initialisations do (both p < 0.05 after Holm over signals); not supported otherwise.
     """
     words = [metrics.scan(run, "word") for run in metrics.runs(arm)]
-    best = []
+    clearest = []
     for word in words:
-        signals = look(word, BRAIN_SCAN, "signals")
-        values = [
-            max(
-                look(each, BRAIN_SCAN, "p_tokens_holm"),
-                look(each, BRAIN_SCAN, "p_initialisations_holm"),
-            )
+        if reason := word.get("reason"):
+            raise MissingError(f"{SCAN_TESTS}: {reason}")
+        signals = look(word, SCAN_TESTS, "signals")
+        both = ("p_tokens_holm", "p_initialisations_holm")
+        found = [
+            (max(look(each, SCAN_TESTS, name) for name in both), look(each, SCAN_TESTS, "effect"))
             for each in signals.values()
         ]
-        if not values:
-            raise MissingError(f"{BRAIN_SCAN} has no signal that varies")
-        effect = max(abs(look(each, BRAIN_SCAN, "effect")) for each in signals.values())
-        best.append((min(values), effect))
-    p, effect = max(p for p, _ in best), min(effect for _, effect in best)
+        if not found:
+            raise MissingError(f"{SCAN_TESTS} has no signal that varies")
+        clearest.append(min(found))
+    p, effect = max(clearest)
     return Finding(
         YES if p < LEVEL else NO,
-        f"{look(words[0], BRAIN_SCAN, 'occurrences')} occurrences; largest p of the runs {p:.3g},"
-        f" standardised difference to other tokens at least {effect:.2f} in the clearest signal.",
+        f"{look(words[0], SCAN_TESTS, 'occurrences')} occurrences; p = {p:.3g}, and"
+        f" {effect:+.2f} standard deviations from tokens as frequent, in the run and signal that"
+        " decide.",
         effect,
         unit="standard deviations",
     )
@@ -391,9 +385,9 @@ def gain_range(metrics: Metrics, arm: str) -> Finding:
     not supported otherwise.
     """
     tests = [metrics.scan(run, "gain_range") for run in metrics.runs(arm)]
-    inside = min(look(test, BRAIN_SCAN, "share_inside") for test in tests)
-    low = min(look(test, BRAIN_SCAN, "low") for test in tests)
-    high = max(look(test, BRAIN_SCAN, "high") for test in tests)
+    inside = min(look(test, SCAN_TESTS, "share_inside") for test in tests)
+    low = min(look(test, SCAN_TESTS, "low") for test in tests)
+    high = max(look(test, SCAN_TESTS, "high") for test in tests)
     return Finding(
         YES if inside >= 0.99 else NO,
         f"Gains from {low:.3f} to {high:.3f}; {inside:.1%} lie in"
@@ -409,9 +403,9 @@ def gate_switches_off(metrics: Metrics, arm: str) -> Finding:
     rank correlation above 0) and is below 0.5 on the easiest tenth; not supported otherwise.
     """
     tests = [metrics.scan(run, "easy_tokens") for run in metrics.runs(arm)]
-    rho = [look(test, BRAIN_SCAN, "signals", "ffn_gate", "rho") for test in tests]
-    easiest = max(look(test, BRAIN_SCAN, "gate_easiest") for test in tests)
-    hardest = max(look(test, BRAIN_SCAN, "gate_hardest") for test in tests)
+    rho = [look(test, SCAN_TESTS, "signals", "ffn_gate", "rho") for test in tests]
+    easiest = max(look(test, SCAN_TESTS, "gate_easiest") for test in tests)
+    hardest = max(look(test, SCAN_TESTS, "gate_hardest") for test in tests)
     lowest = min(low for _, low, _ in rho)
     return Finding(
         YES if lowest > 0 and easiest < OFF else NO,
@@ -622,6 +616,13 @@ def leak_in_words(metrics: Metrics, arm: str) -> str:
     """Whether an arm's perplexity is a language model's."""
     leak = look(metrics.summary, SUMMARY, arm, "future_leak")
     return f"it reads the future (leak {leak:.2g})" if leak > 0 else "it does not read the future"
+
+
+def at_steps(steps: Sequence[int]) -> str:
+    """`nowhere`, or where the first and the last of several phases end."""
+    if not steps:
+        return "nowhere"
+    return f"at step {steps[0]}" if len(set(steps)) == 1 else f"at {min(steps)} to {max(steps)}"
 
 
 def counted(things: Any, name: str) -> str:

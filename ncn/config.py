@@ -227,9 +227,12 @@ class Convergence(Settings):
 
 
 class BrainScan(Settings):
-    """Texts on which the signals are read."""
+    """On what the signals are read, and how many untrained networks they are compared with."""
 
     texts: list[Annotated[StrictStr, Field(min_length=1)]] = Field(min_length=1)
+    sequences: Annotated[StrictInt, Field(ge=4)]
+    initialisations: Annotated[StrictInt, Field(ge=2)]
+    word: Annotated[StrictStr, Field(pattern=r"^\S+$")]
 
 
 class Generate(Settings):

@@ -7,7 +7,6 @@ measures (tokens to reach a loss, a power law with offset) stand next to it.
 Losses are mean nats per token, which is the log-perplexity: ln(PPL) = loss.
 """
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from scipy.stats import t as student_t
 
 from ncn.config import Convergence
 from ncn.errors import InputError
-from ncn.files import read_tsv
+from ncn.files import read_tsv, rounded
 
 Floats = npt.NDArray[np.float64]
 Status = Literal["diverging", "converged", "still improving", "undecided"]
@@ -357,7 +356,7 @@ def analyse(curve: Curve, settings: Convergence) -> tuple[Classification, dict[s
         "tokens_to_reach": {str(target): tokens for target, tokens in targets.items()},
         "power_law": asdict(power_law(curve.tokens, losses)),
     }
-    return end, json.loads(json.dumps(summary), parse_float=lambda x: float(f"{float(x):.6g}"))
+    return end, rounded(summary)
 
 
 def long_form(arm: str, seed: str, curve: Curve, end: Classification) -> list[dict[str, Any]]:

@@ -20,11 +20,17 @@ def attention_entropy(q: Tensor, k: Tensor) -> Tensor:
     widely in order to signal to the next one, and the figure would no longer report on it.
     Costs the product of q and k once more, and O(t T) memory: fused attention does not tell p.
     """
+    return head_entropies(q, k).mean(1)
+
+
+@torch.no_grad()
+def head_entropies(q: Tensor, k: Tensor) -> Tensor:
+    """As `attention_entropy`, of each head: [B, H, t]."""
     own, length = q.shape[2], k.shape[2]
     visible = torch.arange(length - own + 1, length + 1, device=q.device)  # [t]
     with torch.autocast(q.device.type, enabled=False):
         scores = at_least_single(q) @ at_least_single(k).mT * k.shape[-1] ** -0.5  # [B, H, t, T]
         future = torch.arange(length, device=q.device) >= visible[:, None]
         log_p = scores.masked_fill(future, -torch.inf).log_softmax(-1)
-        entropy = torch.special.entr(log_p.exp()).sum(-1).mean(1)  # [B, t]
+        entropy = torch.special.entr(log_p.exp()).sum(-1)  # [B, H, t]
     return entropy / visible.clamp(min=2).log()  # alone: 0 / ln 2

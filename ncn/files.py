@@ -58,6 +58,14 @@ def write_json(path: str | Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def rounded(value: Any, digits: int = 6) -> Any:
+    """A JSON value with every fraction cut to `digits` significant digits.
+
+    The last digits of a fit or a mean depend on the machine, and a file in git should not.
+    """
+    return json.loads(json.dumps(value), parse_float=lambda x: float(f"{float(x):.{digits}g}"))
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; raises InputError where it is missing or damaged."""
     try:

@@ -240,7 +240,11 @@ class LanguageModel(Layer):
     ) -> dict[str, Tensor]:
         """gain, precision and ffn_gate for tokens [B, T], each [B, T, L]; 1 where not modulated."""
         neutral = torch.ones(*tokens.shape, self.config.n_layers, device=tokens.device)
-        _, mine = self._hidden(tokens, salience, conditions=conditions)
+        mine: dict[str, Tensor] = {}
+        if self.control is not None and self.control.settings.attention_entropy:
+            _, mine = self._hidden(tokens, salience, conditions=conditions)
+        elif self.control is not None:  # from the embeddings alone: no layer needs to run
+            mine = self.control(self._embedded(tokens), salience, None, conditions).signals
         return {name: mine.get(name, neutral) for name in SIGNALS}
 
     def loss(

@@ -1,47 +1,68 @@
-"""Trained models -> the signals on the texts of params.yaml, beside the untrained control.
+"""Trained models -> their signals, beside untrained networks of the same form, and what that shows.
 
-In:  data/models/ARM-SEED, data/tokens/tokenizer.
-Out: metrics/brain_scan.json, plots/brain_scan/scan.tsv (long form).
+In:  data/models/ARM-SEED, data/tokens.
+Out: metrics/brain_scan.json and plots/brain_scan/scan.tsv (the texts of params.yaml);
+     metrics/brain_scan_tests.json and plots/brain_scan/{tokens,layers,losses,heads}.tsv (tests).
 """
 
-from ncn.artifacts import BRAIN_SCAN, SCANS, TOKENIZER, model_directory, run_name
-from ncn.brain_scan import scan_rows, scan_text, summarise_scan, untrained
+import numpy as np
+
+from ncn.artifacts import (
+    BRAIN_SCAN,
+    SCAN_TABLES,
+    SCAN_TESTS,
+    SCANS,
+    TOKENIZER,
+    TOKENS,
+    model_directory,
+    run_name,
+)
+from ncn.brain_scan import scan_run
 from ncn.checkpoint import load_model
 from ncn.config import load_params
 from ncn.errors import run_command
-from ncn.files import write_json, write_tsv
+from ncn.evaluation import choose_sequences
+from ncn.files import rounded, write_json, write_tsv
+from ncn.rows import validation_rows
+from ncn.scan_tests import Null, examine, other_initialisations
+from ncn.timing import timed
 from ncn.tokenizer import load_tokenizer
+
+Rows = list[dict[str, object]]
 
 
 def main() -> None:
-    """Scan every run that has a control network."""
+    """Scan every run that has a control network; the untrained networks serve all seeds."""
     params = load_params()
+    settings = params.brain_scan
     tokenizer = load_tokenizer(TOKENIZER)
-    rows: list[dict[str, object]] = []
-    summary: dict[str, dict[str, object]] = {}
-    for arm in params.arms:
-        for seed in params.seeds:
-            run = run_name(arm, seed)
+    summary, tests = {}, {}
+    scans: Rows = []
+    tables: dict[str, Rows] = {name: [] for name in SCAN_TABLES}
+    nulls: dict[str, Null] = {}
+    with timed("brain_scan"):
+        for arm, seed in [(arm, seed) for arm in params.arms for seed in params.seeds]:
+            run, labels = run_name(arm, seed), {"arm": arm, "seed": seed}
             model = load_model(model_directory(run))
             if model.control is None:
                 continue
-            states = {"trained": model, "untrained": untrained(model, seed)}
-            scans = {
-                state: [scan_text(each, tokenizer, text) for text in params.brain_scan.texts]
-                for state, each in states.items()
-            }
-            summary[run] = {
-                state: [
-                    {"text": text} | summarise_scan(scan)
-                    for text, scan in zip(params.brain_scan.texts, mine, strict=True)
-                ]
-                for state, mine in scans.items()
-            }
-            for state, mine in scans.items():
-                for number, scan in enumerate(mine):
-                    rows += scan_rows(scan, arm=arm, seed=seed, state=state, text=number)
-    write_tsv(SCANS, rows)
+            summary[run], rows = scan_run(model, seed, tokenizer, settings.texts)
+            scans += [labels | row for row in rows]
+            told = validation_rows(TOKENS, model)
+            counts = np.bincount(told.tokens.ravel(), minlength=tokenizer.vocab_size)
+            chosen = told[choose_sequences(len(told), settings.sequences, params.seed)]
+            if arm not in nulls:
+                nulls[arm] = other_initialisations(model, chosen, tokenizer, settings)
+            tests[run], found = examine(
+                model, chosen, counts, nulls[arm], tokenizer, settings, params.seed
+            )
+            for name in tables:
+                tables[name] += [labels | row for row in found[name]]
+    write_tsv(SCANS, scans)
+    for name, path in SCAN_TABLES.items():
+        write_tsv(path, rounded(tables[name]))
     write_json(BRAIN_SCAN, summary)
+    write_json(SCAN_TESTS, rounded(tests))
 
 
 if __name__ == "__main__":

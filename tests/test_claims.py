@@ -90,7 +90,7 @@ def favourable() -> dict[str, Any]:
                 },
             },
         },
-        "scans": every({"tests": tests}),
+        "scans": every(tests),
         "evaluations": every({"probes": probes}),
         "benchmark": {"training_step": {"arms": {arm: {"ratio": 1.01} for arm in ARMS}}},
         "samples": {"samples": {f"{prompt} {n}": texts for n in range(10)}},
@@ -149,7 +149,7 @@ def scored(name: str, **values: float) -> Change:
 
 
 def scan(test: str, **values: Any) -> Change:
-    return in_each_run("scans", "tests", lambda tests: tests[test].update(values))
+    return in_each_run("scans", test, put(**values))
 
 
 def probes(**values: Any) -> Change:
