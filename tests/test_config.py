@@ -32,7 +32,7 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
     ("change", "words"),
     [
         (("modle", 1), "modle: unknown key; allowed are arms"),
-        (("ncn.hiden", 1), "ncn.hiden: unknown key; allowed are activation, controller"),
+        (("ncn.hiden", 1), "ncn.hiden: unknown key; allowed are activation, attention_entropy"),
         (("arms.ncn", {"hiden": 1}), "arms.ncn.hiden: unknown key; allowed are ['activation'"),
         (("ncn.hidden", "many"), "ncn.hidden: it should be a valid integer, not 'many'"),
         (("ncn.hidden", 64.5), "ncn.hidden: it should be a valid integer, not 64.5"),
