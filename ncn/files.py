@@ -110,3 +110,9 @@ def sha256_of(path: str | Path) -> str:
     """The sha256 of a file as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5_of(path: str | Path) -> str:
+    """The md5 of a file as DVC records it, 32 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

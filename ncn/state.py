@@ -4,6 +4,7 @@
         lock                    held by the process that trains, so that no two do
         000000400.DIGEST.pt     all that step 401 depends on, named by its sha256
         000000450.DIGEST.pt
+        finished                its outputs are written, though DVC may not have recorded them yet
 
 It lies outside the stage's outputs, which DVC deletes before it starts a stage again, and in the
 main repository also where DVC runs an experiment in a folder of its own. KEY names everything that
@@ -30,13 +31,15 @@ from torch import distributed
 
 from ncn.config import ModelConfig, Train, read_yaml
 from ncn.errors import InputError
-from ncn.files import replacing, sha256_of
+from ncn.files import md5_of, replacing, sha256_of, write_text
 from ncn.progress import say
 
+FINISHED = "finished"
 FORMAT = 1  # of the files: another one is not read
 KEPT = 2
 PATIENCE = 30.0  # seconds; a trainer that was told to stop may be in the middle of a long step
-ABANDONED = 30 * 86_400.0  # seconds after which a state that nobody continued is deleted
+ABANDONED = 30 * 86_400.0  # seconds after which a state that nobody continued is deleted,
+RECORDED = 3600.0  # and one that is finished: DVC has long recorded its outputs
 # When to save, like what to show meanwhile, changes no result: neither key nor DVC looks at it.
 WITHOUT_EFFECT = frozenset({"save_every_steps", "save_every_minutes"})
 
@@ -162,9 +165,20 @@ class States:
             return state
         return None
 
-    def remove(self) -> None:
-        """Delete the folder: the run's outputs are written."""
-        shutil.rmtree(self.folder)
+    def finish(self, output: Path) -> None:
+        """The run's outputs are written, `output` among them.
+
+        The states stay for as long as DVC may fail to record them, on a full disk for one: it would
+        delete the outputs and start again.
+        """
+        write_text(self.folder / FINISHED, md5_of(output))
+
+    def forget_if_recorded(self, stage: str, output: Path) -> None:
+        """Begin anew if DVC has recorded what these states led to: it was told to do it again."""
+        finished = self.folder / FINISHED
+        if finished.exists() and finished.read_text() == recorded(stage, output):
+            for path in (finished, *self._files()):
+                path.unlink()
 
     @property
     def last_good(self) -> str:
@@ -222,7 +236,7 @@ def _locked(folder: Path, patience: float) -> IO[str]:
             lock.truncate(0)
             print(os.getpid(), file=lock, flush=True)
             return lock
-        lock.close()  # the run that held it finished, and deleted it
+        lock.close()  # its folder was deleted meanwhile
 
 
 def _same_file(file: IO[str], path: Path) -> bool:
@@ -233,11 +247,18 @@ def _same_file(file: IO[str], path: Path) -> bool:
 
 
 def prune(root: Path) -> None:
-    """Delete states that nobody has continued for a month, of settings long changed."""
+    """Delete states that nobody will continue: of finished runs, and of settings long changed."""
     for lock in root.glob("*/lock"):
-        newest = max(path.stat().st_mtime for path in lock.parent.iterdir())
-        if time.time() - newest > ABANDONED:
+        age = time.time() - max(path.stat().st_mtime for path in lock.parent.iterdir())
+        if age > (RECORDED if (lock.parent / FINISHED).exists() else ABANDONED):
             shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+def recorded(stage: str, output: Path) -> str | None:
+    """The md5 that dvc.lock has of a stage's output; None: of none."""
+    lock = read_yaml("dvc.lock") if Path("dvc.lock").exists() else {"stages": {}}
+    outs = lock["stages"].get(stage, {}).get("outs", [])
+    return next((out["md5"] for out in outs if out["path"] == str(output)), None)
 
 
 def _sync(folder: Path) -> None:

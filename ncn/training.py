@@ -102,10 +102,13 @@ def story_teller(tokenizer: str | Path) -> Callable[[LanguageModel], str]:
     # By name: the text is only shown, so an edit of the generation must not train again.
     generation, sampling = import_module("ncn.generate"), import_module("ncn.sampling")
     how = sampling.Sampling(temperature=0.8, top_k=50)
-    words = load_tokenizer(tokenizer)
-    return lambda model: generation.continue_texts(model, words, [""], SAMPLE_TOKENS, how, seed=0)[
-        0
-    ]
+    vocabulary = load_tokenizer(tokenizer)
+
+    def begin(model: LanguageModel) -> str:
+        (text,) = generation.continue_texts(model, vocabulary, [""], SAMPLE_TOKENS, how, seed=0)
+        return text
+
+    return begin
 
 
 def train_model(
@@ -152,6 +155,8 @@ def train_model(
     shown = time.monotonic()
     first = _is_first()
     with Progress(name, engine.steps, max_steps, tokens_per_step, silent=not first) as progress:
+        if engine.steps:
+            progress.say(f"going on after step {engine.steps:,} of {max_steps:,}")
         while True:
             _save_or_stop(engine, log, max_steps, name, states, stop)
             if engine.steps == max_steps:

@@ -56,7 +56,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     model = build_model(params, arm, meta["vocab_size"], seed).to(device)
     rows = training_rows(TOKENS, model)
     n_parameters = parameter_count(model.config)
-    print(f"{run}: {n_parameters:,} parameters on {describe(device)}")
+    print(f"{run}: {n_parameters:,} parameters on {describe(device)}", flush=True)
     print(f"{run}: {training_cost(model, params.train, len(rows))}")
 
     def write_log(log: Sequence[LogRow]) -> None:
@@ -64,6 +64,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
 
     key = state_key(model.config, params.train, seed, meta["digest"], training_source())
     with States(scratch() / f"{run}-{key}", params.train) as states:
+        states.forget_if_recorded(f"train@{run}", training_log(run))
         with timed(f"train {run}") as noted:
             log = train_model(
                 model, rows, params.train, seed, run,
@@ -92,8 +93,8 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
             "data": meta["digest"],
         }
         write_json(training_metrics(run), summary)
-        stop.check(run, "when all was done; the same command writes the outputs again")
-        states.remove()
+        states.finish(training_log(run))
+        stop.check(run, "when all was done; the same command goes on from there")
 
 
 if __name__ == "__main__":

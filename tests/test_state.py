@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 import ncn.state
 from ncn.config import Params
 from ncn.errors import InputError, Interrupted
-from ncn.files import sha256_of
+from ncn.files import md5_of, sha256_of
 from ncn.generate import generate
 from ncn.interruption import StopSignals
 from ncn.model import LanguageModel, build_model, model_config
@@ -230,21 +231,41 @@ def test_no_two_processes_train_into_one_state(small: Params, tmp_path: Path) ->
         first.save(1, {})
     with States(tmp_path / "state", small.train, patience=0) as second:
         assert second.newest() is not None
-        second.remove()
-    assert not (tmp_path / "state").exists()
 
 
-def test_states_that_nobody_continued_for_a_month_are_deleted(
-    small: Params, tmp_path: Path
-) -> None:
-    for name in ("old", "new", "mine"):
+def test_states_that_nobody_will_continue_are_deleted(small: Params, tmp_path: Path) -> None:
+    ages = {"new": 0.0, "finished": 0.0, "weeks": 20.0, "weeks, finished": 20.0, "months": 40.0}
+    for name, days in ages.items():
         with States(tmp_path / name, small.train) as states:
             states.save(1, {})
-    for path in [*(tmp_path / "old").iterdir(), *(tmp_path / "mine").iterdir()]:
-        os.utime(path, (0, 0))
-    with States(tmp_path / "mine", small.train) as states:
-        assert states.newest() is not None
-    assert {path.name for path in tmp_path.iterdir()} == {"new", "mine"}
+            if "finished" in name:
+                states.finish(max(states.folder.glob("*.pt")))
+        for path in (tmp_path / name).iterdir():
+            os.utime(path, (time.time() - days * 86_400,) * 2)
+    with States(tmp_path / "months", small.train) as mine:  # this one somebody does
+        assert mine.newest() is not None
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "finished", "weeks", "months"}
+    with States(tmp_path / "new", small.train):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "finished", "weeks", "months"}
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_finished_run_is_continued_only_until_dvc_has_recorded_it(
+    small: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = Path("log.tsv")
+    output.write_text("step\n1\n")
+    with States(tmp_path / "state", small.train) as states:
+        states.save(1, {})
+        states.finish(output)
+    digest = md5_of(output) if recorded else "0" * 32
+    lock = f"stages:\n  train@run:\n    outs:\n    - path: log.tsv\n      md5: {digest}\n"
+    Path("dvc.lock").write_text(lock)
+    with States(tmp_path / "state", small.train) as states:
+        states.forget_if_recorded("train@run", output)
+        assert (states.newest() is None) == recorded
 
 
 def key(params: Params, **changes: Any) -> str:

@@ -1,0 +1,73 @@
+"""A clone of the project, small, in which commands run as a user runs them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ncn.profile import apply_profile
+from tests.conftest import ROOT
+
+
+def isolated(home: Path) -> dict[str, str]:
+    """This Python first on PATH; nothing of DVC, git or the hub outside the folder `home`."""
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "HF_HOME": str(home / "hub"),
+        "DVC_SITE_CACHE_DIR": str(home / "dvc"),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        # Tiny tensors: two threads would only wait for each other.
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+class Project:
+    """A clone of the project that commands run in."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.environment = environment
+
+    def run(self, *command: str, status: int = 0, **extra: str) -> str:
+        """What a command prints; it has to end with `status`."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment | extra, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, done.stdout
+        return done.stdout
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+        self.run("git", *identity, "commit", "-qm", message)
+
+    def metrics(self, name: str) -> Any:
+        return json.loads((self.folder / "metrics" / name).read_text())
+
+    @property
+    def lock(self) -> str:
+        return (self.folder / "dvc.lock").read_text()
+
+
+def fresh_clone(folder: Path, environment: dict[str, str]) -> Project:
+    """The working tree's tracked and new files, committed, with the smoke profile."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    for name in listed:
+        made = name == "dvc.lock" or name.startswith(("metrics/", "plots/"))
+        made &= not name.startswith("metrics/benchmark")  # measured by `make bench`: an input
+        if not made and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    apply_profile("smoke", folder / "params.yaml", folder / "profiles")
+    project = Project(folder, environment)
+    project.run("git", "init", "-q")
+    project.commit("the project, small")
+    return project
