@@ -47,7 +47,7 @@ def result() -> str:
         "",
         f"Loss in nats a token, on the same {comparison['sequences']:,} validation sequences for"
         f" every arm, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}; differences with their"
-        f" 95 % paired-bootstrap interval. For scale, counts alone reach: {named} nats.",
+        f" 95 % bootstrap interval, paired. For scale, counts alone reach: {named} nats.",
         "",
         *(f"- {words}" for words in comparison["in_words"].values()),
     ]

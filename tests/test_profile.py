@@ -10,8 +10,9 @@ import pytest
 from ncn import profile
 from ncn.config import load_params
 from ncn.errors import InputError
+from ncn.model import build_model
 from ncn.profile import Change, apply_profile, overlay
-from tests.conftest import ROOT
+from tests.conftest import ROOT, VOCABULARY
 
 PROFILES = ROOT / "profiles"
 COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -149,3 +150,23 @@ def test_the_command_shows_each_change_and_the_way_back(
     assert re.search(r"ncn_causal: \d+ steps, .* a second: about 0:\d\d:\d\d and 0\.\d GiB", first)
     profile.main()
     assert capsys.readouterr().out.startswith("nothing changed\n")
+
+
+def test_each_ablation_changes_one_thing_of_the_causal_arm_and_can_be_built(
+    params_path: Path,
+) -> None:
+    apply_profile("ablations", params_path, PROFILES)
+    params = load_params(params_path)
+    causal = params.control_network("ncn_causal").model_dump()
+    differing = {}
+    for arm in set(params.arms) - {"baseline", "ncn", "ncn_causal", "run_1", "static"}:
+        mine = params.control_network(arm).model_dump()
+        differing[arm] = {key for key in causal if mine[key] != causal[key]}
+        assert build_model(params, arm, VOCABULARY, 1).control is not None
+    assert all(len(keys) == 1 for keys in differing.values()), differing
+    assert set.union(*differing.values()) == {
+        "signals", "homeostatic_lambda", "init", "frozen", "salience",
+    }  # fmt: skip
+    assert params.control_network("static").controller == "static"
+    weights = {arm: params.control_network(arm).homeostatic_lambda for arm in params.arms}
+    assert {0.0, 0.01, 0.1} == set(weights.values())
