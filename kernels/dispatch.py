@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -58,3 +59,16 @@ def launches_triton(backend: Backend) -> bool:
     keep it apart: 7.9 ms against 20.0 on two cores (44.0 eager).
     """
     return backend == "triton" and not torch.compiler.is_compiling()
+
+
+@cache
+def multiplies(dtype: torch.dtype, device_type: str) -> bool:
+    """Does this device multiply matrices of `dtype` faster than of fp32?
+
+    A CPU without bf16 units emulates them: 7 times slower than fp32 on AVX2. There the rounded
+    values are multiplied in fp32, which is also exact where bf16 units would round the product.
+    """
+    if device_type != "cpu" or dtype in (torch.float32, torch.float64):
+        return True
+    units = ("avx512_bf16", "amx_bf16", "bf16")  # x86; Arm
+    return dtype == torch.bfloat16 and any(torch.cpu.get_capabilities().get(u) for u in units)

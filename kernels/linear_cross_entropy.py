@@ -16,14 +16,13 @@ makes it some rows at a time, and makes the gradients with it, while the logits 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.dispatch import INTERPRETED, Backend, jit, tl
+from kernels.dispatch import INTERPRETED, Backend, jit, multiplies, tl
 
 Reduction = Literal["none", "mean", "sum"]
 
@@ -149,22 +148,9 @@ def logits_at_once(rows: int, vocab_size: int, backend: Backend) -> int:
 # The chunked form
 
 
-@cache
-def _multiplies(dtype: torch.dtype, device_type: str) -> bool:
-    """Does this device multiply matrices of `dtype` faster than of fp32?
-
-    A CPU without bf16 units emulates them: 7 times slower than fp32 on AVX2. There the rounded
-    values are multiplied in fp32, which is also exact where bf16 units would round the product.
-    """
-    if device_type != "cpu" or dtype in (torch.float32, torch.float64):
-        return True
-    units = ("avx512_bf16", "amx_bf16", "bf16")  # x86; Arm
-    return dtype == torch.bfloat16 and any(torch.cpu.get_capabilities().get(u) for u in units)
-
-
 def _factors(h: Tensor, weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """h and W rounded to `dtype`, in the type in which they are multiplied."""
-    factor = dtype if _multiplies(dtype, h.device.type) else torch.float32
+    factor = dtype if multiplies(dtype, h.device.type) else torch.float32
     return h.to(dtype).to(factor), weight.to(dtype).to(factor)
 
 

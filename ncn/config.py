@@ -198,7 +198,11 @@ class Train(Settings):
     micro_batch_size: Count
     grad_accum_steps: Count
     epochs: Positive
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    checkpointing: StrictBool
+    compile: StrictBool
+    processes: Count
+    sharding: Literal["none", "fsdp"]
     kernels: Literal["auto", "reference", "chunked", "triton"]
     log_every: Count
     validation: Validation

@@ -2,25 +2,47 @@
 
     loss = (1 / B) sum over the batch's B rows of (cross-entropy + homeostatic penalty)
 
-is what a step descends, however the batch is cut into micro-batches. The engine knows nothing of
-disks, logs or schedules: those are `ncn.training`'s.
+is what a step descends, however the batch is cut into micro-batches and shared by processes. The
+engine knows nothing of disks, logs or schedules: those are `ncn.training`'s.
 """
 
 import hashlib
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
+from torch.utils.checkpoint import checkpoint
 
+from ncn.conditions import Conditions
 from ncn.config import Train
-from ncn.device import mixed_precision
+from ncn.device import mixed_precision, resolve_precision
+from ncn.distributed import processes, share_of
 from ncn.errors import InputError
-from ncn.model import LanguageModel
+from ncn.model import LanguageModel, RunBlock
 from ncn.optimizer import make_optimizer
 from ncn.rows import AnyRows, split_rows
+
+# Where fp16 is no longer worth its name: after 16 halvings of the scale that torch starts with.
+LEAST_LOSS_SCALE = 1.0
+# Whole tensors by name. Moments only where there are any: a parameter that the loss never reaches,
+# as the key bias of the salience pooling, has none.
+MOMENTS = StateDictOptions(full_state_dict=True, strict=False)
+WEIGHTS = StateDictOptions(full_state_dict=True)
 
 
 class StepResult(NamedTuple):
@@ -28,17 +50,20 @@ class StepResult(NamedTuple):
 
     loss: float  # cross-entropy, nats a token
     penalty: float  # homeostatic, lambda included
-    grad_norm: float  # before clipping
+    grad_norm: float  # before clipping; not finite where skipped
     loss_scale: float  # of fp16; 1 elsewhere
     skipped: bool  # fp16: the scaled gradient overflowed, so the weights stayed
 
 
 class NonFiniteError(InputError):
-    """A loss, penalty or gradient norm that is not a number: nothing was learned from the step."""
+    """A loss, penalty or gradient that is not finite: the weights are those before the step."""
 
 
 class Engine:
     """Trains `model` in place, one batch at a time.
+
+    Made within `ncn.distributed.process_group`, it shares each batch with the other ranks: with
+    `sharding: none` each holds the whole model (DDP), with `fsdp` a part of every parameter.
 
     Args:
         model: initialised, on its device.
@@ -56,59 +81,163 @@ class Engine:
         self._train = train
         self._seed = seed
         self._device = next(model.parameters()).device
+        self._compiled: dict[nn.Module, Any] = {}
+        if train.compile:  # a block each: the first is compiled, the others are found to be alike
+            self._compiled = {block: torch.compile(block, dynamic=False) for block in model.blocks}
+        self._objective = self._shared(_Objective(model, self._run_block))
         self._optimizer = make_optimizer(model, train)
+        half = resolve_precision(train.precision, self._device)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=half == "fp16")
 
     def step(self, rows: AnyRows, lr: float) -> StepResult:
-        """One update from a batch: rows [micro_batch_size * grad_accum_steps, T + 1].
+        """One update from a batch: all its rows [micro_batch_size * grad_accum_steps, T + 1].
 
         Raises:
-            NonFiniteError: the weights are then those before this step.
+            NonFiniteError: loss or gradient are not finite.
+            InputError: the batch cannot be shared equally by the processes.
         """
         self._optimizer.zero_grad()
+        share = share_of(len(rows))
+        starts = range(share.start, share.stop, self._train.micro_batch_size)
         losses = []
-        for start in range(0, len(rows), self._train.micro_batch_size):
-            micro = rows[start : start + self._train.micro_batch_size]
+        for start in starts:
+            micro = rows[start : min(start + self._train.micro_batch_size, share.stop)]
             self._seed_dropout(start)
-            losses.append(self._backward(micro, len(micro) / len(rows)))
-        loss, penalty = torch.stack(losses).sum(0).tolist()  # the one wait for the device
-        grad_norm = clip_grad_norm_(self.model.parameters(), self._train.grad_clip).item()
-        if not math.isfinite(loss + penalty + grad_norm):
-            raise NonFiniteError(
-                f"step {self.steps + 1}: loss {loss}, penalty {penalty}, gradient norm {grad_norm}"
-                " must be finite; try a smaller train.lr, more train.warmup_steps or fp32"
-            )
+            with self._gradients_shared(start == starts[-1]):
+                losses.append(self._backward(micro, len(micro) * processes() / len(rows)))
+        loss, penalty = self._mean_over_ranks(torch.stack(losses).sum(0))
+        self._scaler.unscale_(self._optimizer)
+        grad_norm = self._clipped()
+        loss_scale = self._scaler.get_scale()
+        skipped = self._scaler.is_enabled() and not math.isfinite(grad_norm)
+        self._check(loss, penalty, grad_norm, loss_scale, skipped)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        self._optimizer.step()
+        self._scaler.step(self._optimizer)  # which leaves the weights where `skipped`
+        self._scaler.update()
         self.steps += 1
-        return StepResult(loss, penalty, grad_norm, loss_scale=1.0, skipped=False)
+        return StepResult(loss, penalty, grad_norm, loss_scale, skipped)
 
     def _backward(self, rows: AnyRows, share: float) -> Tensor:
         """Add the gradient of `share` of a micro-batch's loss; returns that share, [2]."""
         tokens, targets, conditions = split_rows(rows, self._device)
         with mixed_precision(self._device, self._train.precision):
-            cross_entropy, penalty = self.model.loss(tokens, targets, conditions)
-        ((cross_entropy + penalty) * share).backward()
+            cross_entropy, penalty = self._objective(tokens, targets, conditions)
+        self._scaler.scale((cross_entropy + penalty) * share).backward()
         return torch.stack([cross_entropy.detach(), penalty.detach()]).double() * share
+
+    def _check(
+        self, loss: float, penalty: float, grad_norm: float, loss_scale: float, skipped: bool
+    ) -> None:
+        if not math.isfinite(loss + penalty) or not (skipped or math.isfinite(grad_norm)):
+            raise NonFiniteError(
+                f"step {self.steps + 1}: loss {loss}, penalty {penalty}, gradient norm {grad_norm}"
+                " must be finite; try a smaller train.lr, more train.warmup_steps or"
+                " train.precision: fp32"
+            )
+        if skipped and loss_scale <= LEAST_LOSS_SCALE:
+            raise NonFiniteError(
+                f"step {self.steps + 1}: gradients overflow fp16 even at a loss scale of"
+                f" {loss_scale:g}; try train.precision: bf16 or fp32, or a smaller train.lr"
+            )
+
+    def _run_block(self, block: nn.Module, *inputs: Any, **signals: Any) -> Any:
+        """One layer's forward pass, compiled and recomputed in the backward pass as set."""
+        call = self._compiled.get(block, block)
+        if self._train.checkpointing:
+            return checkpoint(call, *inputs, use_reentrant=False, **signals)
+        return call(*inputs, **signals)
 
     def _seed_dropout(self, start: int) -> None:
         """Give the micro-batch at row `start` of the next step a stream of its own.
 
-        Named, not continued: a resumed run needs no state of it.
+        Named, not continued: it needs no state to resume, and masks do not depend on which rank
+        computes a micro-batch. They do where processes have to cut one in parts.
         """
         digest = hashlib.sha256(f"{self._seed}/{self.steps}/{start}".encode()).digest()
         torch.manual_seed(int.from_bytes(digest[:6]))
 
+    # Several processes
+
+    def _shared(self, objective: nn.Module) -> nn.Module:
+        """The objective whose gradient is the mean over all ranks."""
+        if not dist.is_initialized():
+            return objective
+        if self._train.sharding == "fsdp":
+            for block in self.model.blocks:
+                fully_shard(block)
+            fully_shard(objective)
+            return objective
+        # Static: it may hold parameters that the loss never reaches.
+        return DistributedDataParallel(objective, static_graph=True)
+
+    def _gradients_shared(self, now: bool) -> AbstractContextManager[None]:
+        """Average the gradients over the ranks in the last backward pass of a step only.
+
+        FSDP averages in each: keeping whole gradients would undo what it saves.
+        """
+        if isinstance(self._objective, DistributedDataParallel) and not now:
+            return self._objective.no_sync()
+        return nullcontext()
+
+    def _mean_over_ranks(self, values: Tensor) -> list[float]:
+        if processes() > 1:
+            dist.all_reduce(values)
+        return (values / processes()).tolist()
+
+    def _clipped(self) -> float:
+        """Clip the gradients; their norm before."""
+        norm = clip_grad_norm_(self.model.parameters(), self._train.grad_clip)
+        return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+
+    # State
+
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on: tensors and plain numbers, `weights_only` loads it."""
+        """All that the next step depends on: tensors and plain numbers, `weights_only` loads it.
+
+        Whole tensors by parameter name, however many processes hold them: a state may be loaded
+        with another number of them. To be called by every rank.
+        """
         return {
             "steps": self.steps,
-            "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "model": get_model_state_dict(self.model, options=WEIGHTS),
+            "optimizer": get_optimizer_state_dict(self.model, self._optimizer, options=MOMENTS),
+            "scaler": self._scaler.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned, in an engine made alike."""
+        """Go on from a state that `state_dict` returned, the same on every rank."""
         self.steps = state["steps"]
-        self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        set_model_state_dict(self.model, state["model"], options=WEIGHTS)
+        set_optimizer_state_dict(self.model, self._optimizer, state["optimizer"], options=MOMENTS)
+        self._scaler.load_state_dict(state["scaler"])
+
+    def whole_model(self) -> LanguageModel:
+        """The model to score or save: `model`, or with `fsdp` a copy that has every parameter.
+
+        To be called by every rank.
+        """
+        if not (dist.is_initialized() and self._train.sharding == "fsdp"):
+            return self.model
+        weights = {
+            name: each.full_tensor() if isinstance(each, DTensor) else each
+            for name, each in self.model.state_dict().items()
+        }
+        model = LanguageModel(self.model.config).to(self._device)
+        model.use_kernels(self._train.kernels)
+        model.load_state_dict(weights)
+        return model
+
+
+class _Objective(nn.Module):
+    """`LanguageModel.loss` as a module's forward pass, which is what DDP and FSDP attend to."""
+
+    def __init__(self, model: LanguageModel, run_block: RunBlock) -> None:
+        super().__init__()
+        self.model = model
+        self._run_block = run_block
+
+    def forward(
+        self, tokens: Tensor, targets: Tensor, conditions: Conditions
+    ) -> tuple[Tensor, Tensor]:
+        return self.model.loss(tokens, targets, conditions, self._run_block)

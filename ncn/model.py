@@ -9,6 +9,7 @@ The baseline is this class without a control network: every signal is 1 and cost
 """
 
 import hashlib
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,14 @@ class Block(Layer):
         return modulated_add(x, branch, signal, backend=self.backend(x))
 
 
+RunBlock = Callable[..., tuple[Tensor, Tensor | None]]
+
+
+def run_as_it_is(block: nn.Module, *inputs: Any, **signals: Any) -> tuple[Tensor, Tensor | None]:
+    """The plain call of a block."""
+    return block(*inputs, **signals)
+
+
 class LanguageModel(Layer):
     """tokens [B, T] -> logits [B, T, V]. Build one with `build_model`.
 
@@ -248,7 +257,11 @@ class LanguageModel(Layer):
         return {name: mine.get(name, neutral) for name in SIGNALS}
 
     def loss(
-        self, tokens: Tensor, targets: Tensor, conditions: Conditions = UNTOLD
+        self,
+        tokens: Tensor,
+        targets: Tensor,
+        conditions: Conditions = UNTOLD,
+        run_block: RunBlock = run_as_it_is,
     ) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy in nats a token, and the homeostatic penalty to add (eq. 18-19).
 
@@ -256,8 +269,9 @@ class LanguageModel(Layer):
             tokens: [B, T].
             targets: [B, T], the token after each.
             conditions: see `ControlNetwork.forward`; ignored without one.
+            run_block: calls a block with its inputs; training may compile or recompute it.
         """
-        hidden, signals = self._hidden(tokens, conditions=conditions)
+        hidden, signals = self._hidden(tokens, conditions=conditions, run_block=run_block)
         cross_entropy = self._cross_entropy(hidden, targets, "mean")
         if not signals or self.config.control is None:
             return cross_entropy, cross_entropy.new_zeros(())
@@ -308,6 +322,7 @@ class LanguageModel(Layer):
         salience: Salience | None = None,
         cache: Cache | None = None,
         conditions: Conditions = UNTOLD,
+        run_block: RunBlock = run_as_it_is,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The last hidden state [B, T, D] and the signals that shaped it, each [B, T, L]."""
         x = self.dropout(self._embedded(tokens, 0 if cache is None else cache.length))
@@ -322,7 +337,7 @@ class LanguageModel(Layer):
         for n, block in enumerate(self.blocks):
             past = None if cache is None else cache.layers[n]
             measure = drive is not None and n + 1 < n_layers
-            x, entropy = block(x, **by_layer[n], past=past, measure=measure)
+            x, entropy = run_block(block, x, **by_layer[n], past=past, measure=measure)
             if isinstance(control, ControlNetwork) and drive is not None and entropy is not None:
                 by_layer[n + 1] = control.at_layer(n + 1, drive, entropy)
         if drive is not None:  # some have been replaced

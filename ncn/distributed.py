@@ -1,0 +1,105 @@
+"""Several processes that train one model: started from params or by torchrun, and their group.
+
+Each process is a rank. Every rank reads the same rows and takes its own part of each batch, so a
+batch, and with it the loss curve, is the same whatever their number. torchrun watches the ranks:
+when one dies it stops the others and starts all of them again.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from ncn.config import Train
+from ncn.errors import InputError
+
+# A rank that waits for the others fails after this long. Longer than anything that one rank does
+# alone, such as saving; a rank that dies is noticed at once, by its closed connection.
+TIMEOUT = timedelta(minutes=10)
+RESTARTS = 3  # of all ranks, after one died
+
+
+def started_by_torchrun() -> bool:
+    """Is this process one rank of several (or the only one that a torchrun started)?"""
+    return "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE"} <= os.environ.keys()
+
+
+def processes() -> int:
+    """The number of ranks in the group; 1 outside of one."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this process is, from 0. Rank 0 alone writes files and talks."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def share_of(batch: int) -> slice:
+    """The rows of a batch that this rank computes: equal, contiguous parts, in rank order.
+
+    Raises:
+        InputError: the batch cannot be shared equally.
+    """
+    check_division(batch, processes())
+    size = batch // processes()
+    return slice(rank() * size, (rank() + 1) * size)
+
+
+def check_division(batch: int, n_processes: int) -> None:
+    """Raise InputError where `batch` rows cannot be shared equally by `n_processes`."""
+    if batch % n_processes:
+        raise InputError(
+            f"train.micro_batch_size x train.grad_accum_steps: {batch} sequences a step cannot be"
+            f" shared equally by {n_processes} processes; take a multiple of {n_processes}"
+        )
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Be a member of torchrun's group within the block; nothing where this process is alone."""
+    if not started_by_torchrun():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def launch(module: str, arguments: list[str], train: Train) -> None:
+    """Run `python -m MODULE ARGUMENTS` in `train.processes` ranks on this machine, to the end.
+
+    Raises:
+        InputError: a batch that they cannot share equally.
+        SystemExit: with the status of the rank that failed, after its restarts too.
+    """
+    # Here: only this way of starting needs them, and they take a moment to import.
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    check_division(train.micro_batch_size * train.grad_accum_steps, train.processes)
+    # As many threads as there are cores, in all.
+    threads = max(1, torch.get_num_threads() // train.processes)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=train.processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=RESTARTS,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", module, *arguments)
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        code = failure.exitcode
+        sys.exit(128 - code if code < 0 else code)
