@@ -1,20 +1,37 @@
 """`python -m ncn.readme`: write the figures of README.md anew from metrics/.
 
-What stands between `<!-- result -->` and `<!-- /result -->` is made here, so that no number of
-the README is typed; a test compares the two.
+What stands between `<!-- result -->` and `<!-- /result -->` is made here, and so are the figures in
+the sentences of FIGURES: no number of the README is typed. A test compares, and finds a number
+that no one makes.
 """
 
 import re
+from collections import Counter
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
-from ncn.artifacts import COMPARISON, SUMMARY, evaluation_metrics, run_name
+import torch
+
+from kernels.actuator import Signal, actuator_reference
+from ncn.artifacts import CLAIMS, COMPARISON, CONVERGENCE, SUMMARY, evaluation_metrics, run_name
 from ncn.config import load_params
+from ncn.control import IDENTITY_BIAS
 from ncn.errors import InputError, run_command
 from ncn.files import read_json, write_text
+from ncn.reference import PUBLISHED_RUN_1
 from ncn.summary import difference, sees_the_future
 
 README = Path("README.md")
 BLOCK = re.compile(r"(?<=<!-- result -->\n).*?(?=<!-- /result -->)", re.DOTALL)
+# Sentences outside the block with figures: each group is filled, in order, by `figures`.
+FIGURES = {
+    "published": r"perplexity of ([\d.]+) for (\d+) M parameters",
+    "download": r"TinyStoriesV2 \(([\d.]+) GB",
+    "identity": r"starts at β ≈ ([\d.]+), γ ≈ ([\d.]+)",
+    "zero": r"\(β = ([\d.]+), γ = ([\d.]+)\)",
+    "penalty": r"penalty at ([\d.]+) to ([\d.]+) throughout; ([\d.]+) is what",
+}
 
 
 def result() -> str:
@@ -51,6 +68,10 @@ def result() -> str:
         "",
         *(f"- {words}" for words in comparison["in_words"].values()),
     ]
+    if CLAIMS.is_file():
+        verdicts = Counter(claim["verdict"] for claim in read_json(CLAIMS)["claims"])
+        told = ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
+        lines += ["", f"The preprint's claims, counted for each arm: {told}."]
     source = load_params().data.source
     if source != "tinystories-v2":
         lines += [
@@ -61,11 +82,54 @@ def result() -> str:
     return "\n".join(lines) + "\n"
 
 
+def figures() -> dict[str, list[str]]:
+    """What fills the groups of each sentence of FIGURES."""
+    penalty = read_json(CONVERGENCE)["published run 1"]["penalty"]
+    size = sum(file.bytes for file in load_params().data.hub.files)
+    identity, zero = _signals(IDENTITY_BIAS), _signals(dict.fromkeys(IDENTITY_BIAS, 0.0))
+    return {
+        "published": [
+            f"{PUBLISHED_RUN_1['val_ppl']:.2f}",
+            f"{PUBLISHED_RUN_1['parameters'] / 1e6:.0f}",
+        ],
+        "download": [f"{size / 1e9:.1f}"],
+        "identity": [f"{identity[name]:.2g}" for name in ("precision", "ffn_gate")],
+        "zero": [f"{zero[name]:.3g}" for name in ("precision", "ffn_gate")],
+        "penalty": [
+            f"{penalty['low']:.4f}",
+            f"{penalty['high']:.4f}",
+            f"{penalty['at_zero']:.5f}",
+        ],
+    }
+
+
+def _signals(bias: dict[str, float]) -> dict[str, float]:
+    """The signals that output biases make, by name."""
+    settings = load_params().ncn
+    names: tuple[Signal, ...] = get_args(Signal)
+    z = torch.tensor([bias[name] for name in names])
+    made = actuator_reference(z, names, settings.gain, settings.precision_max)
+    return {name: float(value) for name, value in zip(names, made, strict=True)}
+
+
 def filled(readme: str) -> str:
     """The README's text with its figures made anew."""
     if not BLOCK.search(readme):
         raise InputError(f"{README}: no block from <!-- result --> to <!-- /result -->")
-    return BLOCK.sub(lambda _: result(), readme)
+    try:
+        for name, values in figures().items():
+            readme = re.sub(FIGURES[name], partial(_with_groups, values), readme)
+        return BLOCK.sub(lambda _: result(), readme)
+    except KeyError as error:
+        raise InputError(f"metrics/ has no {error}: run `dvc repro`") from None
+
+
+def _with_groups(values: list[str], found: re.Match[str]) -> str:
+    """The matched text with its groups replaced, in order."""
+    text, start = found.group(), found.start()
+    for group, value in reversed(list(enumerate(values, start=1))):
+        text = text[: found.start(group) - start] + value + text[found.end(group) - start :]
+    return text
 
 
 def main() -> None:

@@ -7,12 +7,14 @@ of its inputs: no time, machine or commit stands on it.
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ncn.charts import CONFIG, ON_DARK, PUBLISHED, SCAN_COLOURS, SCAN_LIMITS, arm_colours
+from ncn.claims import Verdict
 from ncn.comparison import BASELINE
 from ncn.config import SIGNALS, Params
 from ncn.reference import PUBLISHED_RUN_1, differences_to_published
@@ -21,8 +23,21 @@ from ncn.report_inputs import Inputs, has_control
 from ncn.rounding import DASH, count, interval, is_number, margin, number
 from ncn.vega import bundle
 
+VERDICTS = get_args(Verdict)
 # The packages whose version can change a figure.
 PACKAGES = ("torch", "numpy", "scipy", "tokenizers", "tiktoken", "safetensors", "dvc")
+
+
+# An arm beside the baseline, by its interval; and whether the two are equivalent all the same.
+SIDES = {"better": "better than", "worse": "worse than", "open": "not told apart from"}
+ANSWERS = {
+    ("better", False): "In this run, yes.",
+    ("better", True): "Too little to matter.",
+    ("open", False): "This run cannot tell.",
+    ("open", True): "It makes no difference.",
+    ("worse", False): "Not in this run.",
+    ("worse", True): "Not in this run.",
+}
 
 
 class Headline(NamedTuple):
@@ -74,7 +89,11 @@ def render(params: Params, inputs: Inputs) -> str:
             },
         },
         vega=bundle(),
-        verdicts=Counter(claim.get("verdict", DASH) for claim in inputs.claims),
+        claims=[list(same) for _, same in groupby(inputs.claims, lambda c: c.get("claim"))],
+        verdicts=sorted(
+            Counter(claim.get("verdict", DASH) for claim in inputs.claims).items(),
+            key=lambda item: VERDICTS.index(item[0]) if item[0] in VERDICTS else -1,
+        ),
         versions={name: inputs.versions[name] for name in PACKAGES if name in inputs.versions},
         settings=settings_in_force(params),
         signals=SIGNALS,
@@ -89,7 +108,9 @@ def headline(params: Params, inputs: Inputs) -> Headline:
     """
     summary = inputs.summary
     baseline = summary.get(BASELINE, {}).get("val_ppl")
-    answers, told, aside = [], [], []
+    within = inputs.comparison.get("margin")
+    answers: set[str] = set()
+    told, aside = [], []
     for arm, entry in summary.items():
         value, low, high = (entry.get(f"delta_ppl{end}") for end in ("", "_low", "_high"))
         if not (is_number(value) and is_number(low) and is_number(high)):
@@ -102,30 +123,18 @@ def headline(params: Params, inputs: Inputs) -> Headline:
                 + (f"; scored as it would generate it has {number(reactive)}." if reactive else ".")
             )
         elif has_control(params, arm):
-            answers.append("lower" if high < 0 else "higher" if low > 0 else "open")
-            word = {"lower": "better than", "higher": "worse than", "open": "no different from"}
-            seen = "" if answers[-1] != "open" else " as far as these sequences can tell"
+            side = "better" if high < 0 else "worse" if low > 0 else "open"
+            same = inputs.comparison.get("differences", {}).get(arm, {}).get("equivalent") is True
+            answers.add(ANSWERS[side, same])
             middle, lowest, highest = margin(value, low, high)
             told.append(
-                f"{arm} is {word[answers[-1]]} a plain transformer of its size{seen}: perplexity"
+                f"{arm} is {SIDES[side]} a plain transformer of its size: perplexity"
                 f" {number(entry.get('val_ppl'))} against {number(baseline)}, a difference of"
-                f" {middle} (95 % interval {lowest} to {highest})."
+                f" {middle} (95 % interval {lowest} to {highest})"
+                + (f", small enough to count as none (±{within} nats a token)." if same else ".")
             )
-    return Headline(_answer(answers), told + aside)
-
-
-def _answer(answers: list[str]) -> str:
-    match sorted(set(answers)):
-        case []:
-            return "Not answered yet."
-        case ["lower"]:
-            return "In this run, yes."
-        case ["higher"]:
-            return "Not in this run."
-        case ["open"]:
-            return "This run shows no difference."
-        case _:
-            return "It depends on the arm."
+    answer = "Not answered yet." if not answers else "It depends on the arm."
+    return Headline(answers.pop() if len(answers) == 1 else answer, told + aside)
 
 
 def yardstick_rows(inputs: Inputs) -> list[dict[str, Any]]:

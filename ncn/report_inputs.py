@@ -139,7 +139,7 @@ def gather(params: Params) -> Inputs:
         curves=[
             row for row in curves if row["arm"] == PUBLISHED or (row["arm"], row["seed"]) in named
         ],
-        claims=entry(read(CLAIMS), "claims", CLAIMS) or [],
+        claims=[each for each in entry(read(CLAIMS), "claims", CLAIMS) if isinstance(each, dict)],
         scans=[row for row in shown if (row["arm"], row["seed"]) in controlled],
         samples=entry(read(SAMPLES), "samples", SAMPLES),
         benchmark=read(BENCHMARK),

@@ -101,7 +101,17 @@ def write_results(params: Params) -> None:
     """Write what a finished run of `params` leaves behind."""
     write_json(SUMMARY, summary_of(params))
     in_words = {arm: f"{arm}: said in words." for arm in params.arms}
-    write_json(COMPARISON, {"sequences": 3200, "seeds": params.seeds, "in_words": in_words})
+    ends = [-0.0123456, -0.0234567, 0.0034567]
+    difference = {"delta_ppl": ends, "delta_loss": ends, "p_holm": 0.04, "p_equivalent_holm": 0.2}
+    difference |= {"equivalent": False, "smallest_detectable": 0.0038, "by_seed": {"1": ends}}
+    compared = [arm for arm in params.arms if arm != "baseline"]
+    counts = {"sequences": 3200, "cluster": "story", "clusters": 420, "seeds": params.seeds}
+    write_json(
+        COMPARISON,
+        counts
+        | {"margin": 0.01, "differences": dict.fromkeys(compared, difference)}
+        | {"in_words": in_words},
+    )
     part = {"rows": 900, "tokens": 115200, "bytes_per_token": 3.9}
     split = params.split.model_dump() | {"seed": params.seed}
     counts = {"stories": 1000, "tokens": 234567, "vocab_size": 2048, "context_length": 128}
@@ -154,7 +164,8 @@ def write_results(params: Params) -> None:
     ]
     write_tsv(CURVES, curves)
     write_tsv(SCANS, scan_rows)
-    write_json(CONVERGENCE, {"runs": runs, "published run 1": CURVE})
+    penalty = {"penalty": {"low": 0.0033, "high": 0.0034, "at_zero": 0.00338}}
+    write_json(CONVERGENCE, {"runs": runs, "published run 1": CURVE | penalty})
     write_json(BRAIN_SCAN, scans)
     write_json(CLAIMS, {"claims": [claim(place, each) for place, each in enumerate(VERDICTS)]})
     write_json(BENCHMARK, {"machine": {"device": "CPU"}, "training_step": {"arms": {}}})

@@ -319,21 +319,26 @@ def test_the_published_figure_stands_only_beside_the_published_experiment(params
 
 
 @pytest.mark.parametrize(
-    ("ends", "answer", "words"),
+    ("ends", "equivalent", "answer", "words"),
     [
-        ((-0.04, -0.03, -0.02), "In this run, yes.", "is better than"),
-        ((0.02, 0.03, 0.04), "Not in this run.", "is worse than"),
-        ((-0.02, 0.01, 0.03), "This run shows no difference.", "is no different from"),
+        ((-0.04, -0.03, -0.02), False, "In this run, yes.", "is better than"),
+        ((-0.04, -0.03, -0.02), True, "Too little to matter.", "is better than"),
+        ((-0.02, 0.01, 0.03), False, "This run cannot tell.", "is not told apart from"),
+        ((-0.02, 0.01, 0.03), True, "It makes no difference.", "is not told apart from"),
+        ((0.02, 0.03, 0.04), False, "Not in this run.", "is worse than"),
+        ((0.02, 0.03, 0.04), True, "Not in this run.", "is worse than"),
     ],
 )
 def test_the_headline_is_that_of_the_arm_that_sees_no_later_token(
-    params: Params, ends: tuple[float, float, float], answer: str, words: str
+    params: Params, ends: tuple[float, float, float], equivalent: bool, answer: str, words: str
 ) -> None:
     keys = ("delta_ppl_low", "delta_ppl", "delta_ppl_high")
     edit(SUMMARY, lambda summary: summary["ncn_causal"].update(zip(keys, ends, strict=True)))
+    edit(COMPARISON, lambda c: c["differences"]["ncn_causal"].update(equivalent=equivalent))
     shown = headline(params, gather(params))
     assert shown.answer == answer
     assert shown.sentences[0].startswith(f"ncn_causal {words} a plain transformer")
+    assert ("count as none (±0.01 nats a token)" in shown.sentences[0]) == equivalent
     assert shown.sentences[1].startswith("ncn reads later tokens")
 
 
@@ -368,13 +373,19 @@ def test_several_seeds_have_a_tick_each(params: Params) -> None:
     assert "seeds" in tables_of(drawn.specs["differences"])
 
 
+def test_how_sure_a_difference_is_stands_beside_it(params: Params) -> None:
+    rows = [row for row in page_of(params).rows if row and row[0] == "ncn_causal"]
+    ends = "−0.01235[−0.02346, +0.00346]"
+    assert ["ncn_causal", ends, ends, "0.04000", "no0.2000", "0.003800"] in rows
+
+
 def test_every_claim_stands_with_its_verdict_and_its_rule(params: Params) -> None:
     page = page_of(params)
     for place, verdict in enumerate(VERDICTS):
         row = next(row for row in page.rows if row and f"Claim number {place}" in row[0])
-        assert row[1] == verdict
-        assert "Rule: supported where" in row[2]
-    assert "0.2500 [0.1500, 0.3500]" in page.text
+        assert "supported where the interval" in row[0]
+        assert row[2:4] == [verdict, f"The figure is {place}."]
+    assert "0.2500[0.1500, 0.3500]nats" in [cell for row in page.rows for cell in row]
 
 
 def test_versions_are_those_of_the_lock(params: Params) -> None:
