@@ -308,6 +308,107 @@ def heatmap(signal: str, tokens: Sequence[str], rows: Sequence[Mapping[str, Any]
     }
 
 
+def layer_means(colours: Mapping[str, str], signal: str) -> Spec:
+    """A signal's mean in each layer, ± its sd over tokens; the tick is the untrained networks'."""
+    layer: Spec = {"field": "layer", "type": "ordinal", "title": "layer", "sort": None}
+    layer["axis"] = {"labelAngle": 0}
+    aside = {"field": "run", "type": "nominal", "sort": None}
+    shared = {"x": layer, "xOffset": aside, "color": _colour(colours)}
+    y = _quantity("mean", signal.replace("_", " "), scale={"zero": False}, ticks=5)
+    told = [
+        {"field": "run"},
+        {"field": "layer"},
+        *({"field": name, "format": ".4f"} for name in ("mean", "sd", "null_mean")),
+    ]
+    ends = {"y": y | {"field": "low"}, "y2": {"field": "high"}}
+    chart = _of_arms(
+        colours,
+        data="layers",
+        transform=[
+            {"filter": {"field": "signal", "equal": signal}},
+            {"calculate": "datum.arm + '-' + datum.seed", "as": "run"},
+            {"calculate": "datum.mean - datum.sd", "as": "low"},
+            {"calculate": "datum.mean + datum.sd", "as": "high"},
+        ],
+        layer=[
+            {"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": shared | ends},
+            {
+                "mark": {"type": "point", "filled": True, "size": 55, "opacity": 1},
+                "encoding": shared | {"y": y, "tooltip": told},
+            },
+            {
+                "mark": {"type": "tick", "thickness": 2, "color": "var(--rule)"},
+                "encoding": {"x": layer, "xOffset": aside, "y": y | {"field": "null_mean"}},
+            },
+        ],
+    )
+    return chart | {"height": 200}
+
+
+def by_loss(colours: Mapping[str, str], signal: str) -> Spec:
+    """A signal's mean in each tenth of the tokens, from the easiest to the hardest to predict."""
+    x: Spec = {"field": "tenth", "type": "ordinal", "title": "tenth of the tokens, by loss"}
+    x["axis"] = {"labelAngle": 0}
+    y = _quantity("mean", signal.replace("_", " "), scale={"zero": False}, ticks=5)
+    told = [
+        {"field": "arm"},
+        {"field": "tenth"},
+        {"field": "loss", "format": ".3f"},
+        {"field": "mean", "format": ".4f"},
+    ]
+    chart = _of_arms(
+        colours,
+        data="losses",
+        transform=[{"filter": {"field": "signal", "equal": signal}}],
+        layer=[
+            {
+                "mark": {"type": "line", "strokeWidth": 2, "point": {"size": 30}},
+                "encoding": {"x": x, "y": y, "color": _colour(colours), "tooltip": told}
+                | {"detail": {"field": "seed"}},
+            }
+        ],
+    )
+    return chart | {"height": 200}
+
+
+def entropy_of_heads(colours: Mapping[str, str]) -> Spec:
+    """Rank correlation of precision with each head's attention entropy, position held; 95 %."""
+    head: Spec = {"field": "name", "type": "ordinal", "title": "layer.head", "sort": None}
+    head["axis"] = {"labelAngle": 0, "labelOverlap": True}
+    aside = {"field": "run", "type": "nominal", "sort": None}
+    shared = {"x": head, "xOffset": aside, "color": _colour(colours)}
+    y = _quantity("rho_given_position", "rank correlation", ticks=6)
+    ends = {
+        "y": y | {"field": "rho_given_position_low"},
+        "y2": {"field": "rho_given_position_high"},
+    }
+    told = [
+        {"field": "run"},
+        {"field": "name", "title": "layer.head"},
+        {"field": "rho_given_position", "title": "rho", "format": "+.3f"},
+    ]
+    return _of_arms(
+        colours,
+        data="heads",
+        transform=[
+            {"calculate": "datum.arm + '-' + datum.seed", "as": "run"},
+            {"calculate": "datum.layer + '.' + datum.head", "as": "name"},
+        ],
+        layer=[
+            {
+                "data": {"values": [{}]},
+                "mark": {"type": "rule", "color": "var(--rule)", "strokeDash": [4, 3]},
+                "encoding": {"y": {"datum": 0}},
+            },
+            {"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": shared | ends},
+            {
+                "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
+                "encoding": shared | {"y": y, "tooltip": told},
+            },
+        ],
+    )
+
+
 _SHOWN: Spec = {"filter": "indexof(shown, datum.arm) >= 0"}
 
 

@@ -103,6 +103,14 @@ def page_charts(params: Params, inputs: Inputs, comparable: bool) -> PageCharts:
         tables["sequences"], tables["histogram"] = rows, _histogram(rows)
         specs["scatter"] = charts.sequence_scatter(of(rows))
         specs["histogram"] = charts.sequence_differences(of(rows))
+    for table, draw in (("layers", charts.layer_means), ("losses", charts.by_loss)):
+        if rows := inputs.scan_tables.get(table, []):
+            tables[table] = rows
+            present = {row["signal"] for row in rows}
+            specs |= {f"{table}-{s}": draw(of(rows), s) for s in SIGNALS if s in present}
+    if rows := inputs.scan_tables.get("heads", []):
+        tables["heads"] = rows
+        specs["heads"] = charts.entropy_of_heads(of(rows))
     scans, heatmaps = _scans(inputs)
     specs |= heatmaps
     tables = {name: [_rounded(row) for row in rows] for name, rows in tables.items()}

@@ -20,6 +20,8 @@ from ncn.artifacts import (
     CURVES,
     LOCK,
     SAMPLES,
+    SCAN_TABLES,
+    SCAN_TESTS,
     SCANS,
     SUMMARY,
     TOKENS,
@@ -34,6 +36,12 @@ from ncn.config import Params
 from ncn.errors import InputError
 from ncn.files import read_json, read_tsv
 
+# The tables of the scans' tests that the page draws, and the columns it needs of them.
+SCAN_COLUMNS = {
+    "layers": ("layer", "mean", "sd", "null_mean"),
+    "losses": ("tenth", "loss", "mean"),
+    "heads": ("layer", "head", *(f"rho_given_position{end}" for end in ("", "_low", "_high"))),
+}
 TEXT_COLUMNS = frozenset({"arm", "seed", "state", "token", "signal"})
 
 Row = dict[str, Any]
@@ -49,6 +57,7 @@ class Run(NamedTuple):
     evaluate: dict[str, Any]
     convergence: dict[str, Any]
     scan: dict[str, Any]
+    tests: dict[str, Any]  # of the scan
     log: list[Row]
     losses: dict[int, float]  # by validation sequence
 
@@ -64,6 +73,7 @@ class Inputs:
     curves: list[Row]  # of the runs, and of the published series under the arm PUBLISHED
     claims: list[dict[str, Any]]
     scans: list[Row]  # the signals by run, state, text, position and layer
+    scan_tables: dict[str, list[Row]]  # what the tests of the scans found: layers, losses, heads
     samples: dict[str, dict[str, str]]  # by prompt and run, what follows the prompt
     benchmark: dict[str, Any]
     meta: dict[str, Any]  # of data/tokens
@@ -105,6 +115,7 @@ def gather(params: Params) -> Inputs:
 
     summary, comparison = read(SUMMARY), read(COMPARISON)
     convergence, scans, meta = read(CONVERGENCE), read(BRAIN_SCAN), read(TOKENS / "meta.json")
+    tests = read(SCAN_TESTS)
     runs = []
     for arm in params.arms:
         for seed in params.seeds:
@@ -118,6 +129,7 @@ def gather(params: Params) -> Inputs:
                 evaluate=read(evaluation_metrics(name)),
                 convergence=entry(convergence.get("runs", {}), name, CONVERGENCE),
                 scan=entry(scans, name, BRAIN_SCAN) if has_control(params, arm) else {},
+                tests=entry(tests, name, SCAN_TESTS) if has_control(params, arm) else {},
                 log=table(training_log(name), "tokens", "loss"),
                 losses={int(row["sequence"]): row["loss"] for row in scored},
             )
@@ -128,6 +140,9 @@ def gather(params: Params) -> Inputs:
     controlled = {each for each in named if has_control(params, each[0])}
     curves = table(CURVES, "step", "tokens", "loss", "short", "long")
     shown = table(SCANS, "text", "position", "layer", "value") if controlled else []
+    found = {
+        name: table(SCAN_TABLES[name], *SCAN_COLUMNS[name]) for name in SCAN_COLUMNS if controlled
+    }
     for unseen in sorted(controlled - {(row["arm"], row["seed"]) for row in shown}):
         if shown:
             missing.append(f"{SCANS} says nothing of {'-'.join(unseen)}: run `dvc repro`")
@@ -141,6 +156,10 @@ def gather(params: Params) -> Inputs:
         ],
         claims=[each for each in entry(read(CLAIMS), "claims", CLAIMS) if isinstance(each, dict)],
         scans=[row for row in shown if (row["arm"], row["seed"]) in controlled],
+        scan_tables={
+            name: [row for row in rows if (row["arm"], row["seed"]) in controlled]
+            for name, rows in found.items()
+        },
         samples=entry(read(SAMPLES), "samples", SAMPLES),
         benchmark=read(BENCHMARK),
         meta=meta,

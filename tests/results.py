@@ -14,6 +14,8 @@ from ncn.artifacts import (
     CURVES,
     LOCK,
     SAMPLES,
+    SCAN_TABLES,
+    SCAN_TESTS,
     SCANS,
     SUMMARY,
     TOKENS,
@@ -37,6 +39,28 @@ CURVE = {
     "intellectual_99": {"sei": None, "step": None, "reason": "the phase has not ended"},
     "tokens_to_reach": {"4.0": 20480, "3.0": 40960, "2.5": None, "2.0": None},
     "power_law": {"a": None, "b": None, "c": None, "reason": "the fit did not converge"},
+}
+ENDS = [-0.25, -0.3, -0.2]
+SCAN_TEST = {
+    "specialisation": {
+        name: {"spread": 0.11, "null_mean": 0.001, "p": 0.01, "p_holm": 0.03} for name in SIGNALS
+    },
+    "word": {
+        "signals": {
+            name: {"effect": 0.42, "p_tokens_holm": 0.6, "p_initialisations_holm": 0.02}
+            for name in SIGNALS
+        }
+    },
+    "gain_range": {"low": 0.04, "high": 1.25, "share_inside": 0.004},
+    "easy_tokens": {
+        "signals": {
+            name: {"rho": ENDS, "rho_given_frequency": ENDS, "p": 0.001} for name in SIGNALS
+        },
+        "gate_easiest": 0.87,
+        "gate_hardest": 0.81,
+    },
+    "explained_loss": {key: [0.1, 0.09, 0.11] for key in ("signals", "frequency", "both")},
+    "entropy": {"share_sharper": 0.75},
 }
 VERDICTS = ("supported", "not supported", "undecided at this scale", "not testable here")
 TEXT = ["Tim", "my", "·was", "·sad", "."]
@@ -97,6 +121,29 @@ def log_rows(arm: str, seed: int, controlled: bool) -> list[dict[str, object]]:
     return rows
 
 
+def table_rows(n_layers: int) -> dict[str, list[dict[str, object]]]:
+    """What the scan's tests leave of one run, by table."""
+    rho = {"rho_given_position": -0.1, "rho_given_position_low": -0.2}
+    return {
+        "layers": [
+            {"signal": name, "layer": layer + 1, "mean": 0.6 + 0.1 * layer}
+            | {"sd": 0.1, "null_mean": 1.0}
+            for name in SIGNALS
+            for layer in range(n_layers)
+        ],
+        "losses": [
+            {"signal": name, "tenth": tenth, "loss": 0.1 * tenth, "mean": 0.9 - 0.01 * tenth}
+            for name in SIGNALS
+            for tenth in range(1, 11)
+        ],
+        "heads": [
+            {"layer": layer + 1, "head": head, **rho, "rho_given_position_high": 0.05}
+            for layer in range(n_layers)
+            for head in (1, 2)
+        ],
+    }
+
+
 def write_results(params: Params) -> None:
     """Write what a finished run of `params` leaves behind."""
     write_json(SUMMARY, summary_of(params))
@@ -121,6 +168,8 @@ def write_results(params: Params) -> None:
     runs, scans = {}, {}
     curves: list[dict[str, object]] = []
     scan_rows: list[dict[str, object]] = []
+    tests: dict[str, object] = {}
+    tables: dict[str, list[dict[str, object]]] = {"layers": [], "losses": [], "heads": []}
     signal = {"mean": 1.0, "sd": 0.1, "layer_means": [0.91] * params.model.n_layers}
     scan = [{"text": text} | dict.fromkeys(SIGNALS, signal) for text in params.brain_scan.texts]
     sequences = np.random.default_rng(0).uniform(0.5, 1.5, N_SEQUENCES)
@@ -147,6 +196,9 @@ def write_results(params: Params) -> None:
             runs[run] = CURVE
             if controlled:
                 scans[run] = {"trained": scan, "untrained": scan}
+                tests[run] = SCAN_TEST
+                for name, rows in table_rows(params.model.n_layers).items():
+                    tables[name] += [{"arm": arm, "seed": seed} | row for row in rows]
                 scan_rows += [
                     {"arm": arm, "seed": seed, "state": state, "text": text}
                     | {"position": position, "token": token, "layer": layer + 1}
@@ -164,6 +216,9 @@ def write_results(params: Params) -> None:
     ]
     write_tsv(CURVES, curves)
     write_tsv(SCANS, scan_rows)
+    write_json(SCAN_TESTS, tests)
+    for name, rows in tables.items():
+        write_tsv(SCAN_TABLES[name], rows)
     penalty = {"penalty": {"low": 0.0033, "high": 0.0034, "at_zero": 0.00338}}
     write_json(CONVERGENCE, {"runs": runs, "published run 1": CURVE | penalty})
     write_json(BRAIN_SCAN, scans)

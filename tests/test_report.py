@@ -20,6 +20,8 @@ from ncn.artifacts import (
     CURVES,
     LOCK,
     REPORT,
+    SCAN_TABLES,
+    SCAN_TESTS,
     SCANS,
     SUMMARY,
     run_name,
@@ -189,10 +191,10 @@ def test_every_seed_has_its_rows_and_the_page_says_that_it_averages(params: Para
     assert "mean of 2 seeds" in page.text
     assert "One seed" not in page.text
     heads = [row[0] for row in page.rows if row]
-    # How it ends, tokens to reach, the runs; samples; the means of its signals.
+    # How it ends, tokens to reach, the runs; samples; its signals' tests and means.
     rows = 3 + len(params.generate.prompts)
     for arm in params.arms:
-        scans = len(params.brain_scan.texts) if has_control(params, arm) else 0
+        scans = 2 + len(params.brain_scan.texts) if has_control(params, arm) else 0
         assert heads.count(run_name(arm, 77)) == rows + scans
 
 
@@ -222,7 +224,10 @@ def test_a_page_of_nothing_at_all_still_names_every_input(params: Params) -> Non
     assert "Not answered yet." in page.text
 
 
-@pytest.mark.parametrize("path", [CLAIMS, BENCHMARK, LOCK, CURVES, SCANS, CONVERGENCE, BRAIN_SCAN])
+MISSING = [CLAIMS, BENCHMARK, LOCK, CURVES, CONVERGENCE, BRAIN_SCAN, SCANS, SCAN_TESTS]
+
+
+@pytest.mark.parametrize("path", [*MISSING, SCAN_TABLES["heads"]])
 def test_a_missing_file_is_named_and_the_rest_stands(params: Params, path: Path) -> None:
     path.unlink()
     inputs = gather(params)
@@ -376,7 +381,18 @@ def test_several_seeds_have_a_tick_each(params: Params) -> None:
 def test_how_sure_a_difference_is_stands_beside_it(params: Params) -> None:
     rows = [row for row in page_of(params).rows if row and row[0] == "ncn_causal"]
     ends = "−0.01235[−0.02346, +0.00346]"
-    assert ["ncn_causal", ends, ends, "0.04000", "no0.2000", "0.003800"] in rows
+    assert ["ncn_causal", ends, ends, "0.04000", "no0.2000"] in [row[:5] for row in rows]
+
+
+def test_every_reading_of_a_scan_stands_with_its_effect_and_its_p(params: Params) -> None:
+    rows = page_of(params).rows
+    ends = "−0.2500[−0.3000, −0.2000]"
+    cells = ["gain", "0.1100(0.001000)", "0.03000", "+0.4200", "0.6000", "0.02000"]
+    assert ["ncn-1", *cells, ends, "0.001000", ends] in rows
+    share = "0.1000[0.0900, 0.1100]"
+    assert ["ncn-1", *[share] * 3, "0.8700", "0.8100", "0.04000" + "1.250", "0.7500"] in rows
+    drawn = page_charts(params, gather(params), comparable=False).specs
+    assert {"layers-gain", "losses-ffn_gate", "heads"} <= set(drawn)
 
 
 def test_every_claim_stands_with_its_verdict_and_its_rule(params: Params) -> None:
