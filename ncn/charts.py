@@ -20,8 +20,12 @@ ARM_COLOURS = {
     "ncn": "#0072B2",
     "ncn_causal": "#D55E00",
 }
-FURTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
+FURTHER_COLOURS = (
+    "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255",
+    "#6A51A3", "#A6761D", "#E7298A", "#117733", "#999933", "#1B9E9E",
+)  # fmt: skip
 ON_DARK = {"#333333": "#D9DDE3", "#0072B2": "#3D9BD6", "#882255": "#C4669A"}
+ON_DARK |= {"#6A51A3": "#A08CD0", "#117733": "#4CAF6D"}
 
 # One scale for all scans and signals: the middle colour is neutral (1), so pictures compare.
 SCAN_LIMITS = {"gain": (0.0, 2.0), "precision": (0.0, 4.0), "ffn_gate": (0.0, 2.0)}

@@ -15,7 +15,7 @@ from ncn.rounding import interval, is_number
 from ncn.vega import to_svg
 
 PICTURE_WIDTH = 520  # pixels; a live chart fills its column
-PICTURE_SEQUENCES = 1000  # an arm, in the picture of the scatter; the live one has all
+PICTURE_POINTS = 3000  # of the scatter, in its picture; the live one has all
 HISTOGRAM_BINS = 60
 SIGNIFICANT = 5  # digits of what charts draw
 
@@ -91,7 +91,8 @@ def page_charts(params: Params, inputs: Inputs, comparable: bool) -> PageCharts:
             for row in run.log
             if is_number(row.get(column)) and (row[column] > 0 or not log_y)
         ]
-        if rows:
+        # What never moves, as a loss scale without fp16, is no chart.
+        if len({row[column] for row in rows}) > 1:
             tables[column] = rows
             specs[column] = charts.learning_curves(
                 of(rows), column, title, data=column, log_y=log_y, smooth=log_y
@@ -139,7 +140,9 @@ def _picture(name: str, spec: Spec, tables: Mapping[str, Sequence[Row]]) -> str:
         kept: dict[str, list[Row]] = {}
         for row in datasets["sequences"]:
             kept.setdefault(row["arm"], []).append(row)
-        datasets["sequences"] = [row for rows in kept.values() for row in rows[:PICTURE_SEQUENCES]]
+        datasets["sequences"] = [
+            row for rows in kept.values() for row in rows[: PICTURE_POINTS // len(kept)]
+        ]
     svg = to_svg(spec | {"datasets": datasets, "config": CONFIG, "width": PICTURE_WIDTH})
     return re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a pixel is fine enough
 

@@ -32,6 +32,7 @@ from ncn.artifacts import (
 from ncn.charts import PUBLISHED, arm_colours
 from ncn.config import Params
 from ncn.files import read_tsv, write_tsv
+from ncn.profile import experiment
 from ncn.reference import PUBLISHED_SETTINGS
 from ncn.report import headline, render
 from ncn.report_charts import page_charts, tables_of
@@ -39,6 +40,7 @@ from ncn.report_inputs import gather, has_control, not_finite
 from ncn.rounding import interval, margin, number
 from ncn.vega import to_svg
 from stages import report as stage
+from tests.conftest import ROOT
 from tests.results import N_SEQUENCES, VERDICTS, summary_of, write_results
 
 
@@ -368,6 +370,21 @@ def test_the_histogram_counts_every_sequence_of_every_arm(params: Params) -> Non
     rows = page_charts(params, gather(params), comparable=False).tables["histogram"]
     for arm in set(params.arms) - {"baseline"}:
         assert sum(row["count"] for row in rows if row["arm"] == arm) == N_SEQUENCES
+
+
+def test_what_never_moves_is_no_chart(params: Params) -> None:
+    for run in gather(params).runs:
+        log = training_log(run.name)
+        write_tsv(log, [row | {"loss_scale": 1.0, "val_loss": ""} for row in read_tsv(log)])
+    drawn = page_charts(params, gather(params), comparable=False)
+    assert not {"loss_scale", "val_loss"} & set(drawn.specs)
+    assert "grad_norm" in drawn.specs
+
+
+def test_every_arm_of_the_ablations_has_a_colour_of_its_own(params: Params) -> None:
+    arms = experiment("ablations", ROOT / "params.yaml").arms
+    assert len(arms) > len(params.arms) + 5
+    assert len(set(arm_colours([PUBLISHED, *arms]).values())) == len(arms) + 1
 
 
 def test_several_seeds_have_a_tick_each(params: Params) -> None:
