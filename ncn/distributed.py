@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from ncn.config import Train
 from ncn.errors import InputError
+from ncn.interruption import die_with_parent
 
 # A rank that waits for the others fails after this long. Longer than anything that one rank does
 # alone, such as saving; a rank that dies is noticed at once, by its closed connection.
@@ -81,9 +82,11 @@ def launch(module: str, arguments: list[str], train: Train) -> None:
         SystemExit: with the status of the rank that failed, after its restarts too.
     """
     # Here: only this way of starting needs them, and they take a moment to import.
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    die_with_parent()
     check_division(train.micro_batch_size * train.grad_accum_steps, train.processes)
     # As many threads as there are cores, in all.
     threads = max(1, torch.get_num_threads() // train.processes)
@@ -96,6 +99,7 @@ def launch(module: str, arguments: list[str], train: Train) -> None:
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
         max_restarts=RESTARTS,
+        run_id=module,
     )
     try:
         elastic_launch(config, sys.executable)("-m", module, *arguments)
@@ -103,3 +107,5 @@ def launch(module: str, arguments: list[str], train: Train) -> None:
         _, failure = error.get_first_failure()
         code = failure.exitcode
         sys.exit(128 - code if code < 0 else code)
+    except SignalException as interruption:  # the ranks were told, and have saved
+        sys.exit(128 + interruption.sigval)

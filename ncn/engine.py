@@ -6,6 +6,7 @@ is what a step descends, however the batch is cut into micro-batches and shared 
 engine knows nothing of disks, logs or schedules: those are `ncn.training`'s.
 """
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ class NonFiniteError(InputError):
 
 
 class Engine:
-    """Trains `model` in place, one batch at a time.
+    """Trains `model`, one batch at a time.
 
     Made within `ncn.distributed.process_group`, it shares each batch with the other ranks: with
     `sharding: none` each holds the whole model (DDP), with `fsdp` a part of every parameter.
@@ -77,15 +78,19 @@ class Engine:
     def __init__(self, model: LanguageModel, train: Train, seed: int) -> None:
         model.use_kernels(train.kernels)
         self.model = model.train()
+        sharded = dist.is_initialized() and train.sharding == "fsdp"
+        self._trained = copy.deepcopy(model) if sharded else model
         self.steps = 0  # taken so far
         self._train = train
         self._seed = seed
         self._device = next(model.parameters()).device
         self._compiled: dict[nn.Module, Any] = {}
         if train.compile:  # a block each: the first is compiled, the others are found to be alike
-            self._compiled = {block: torch.compile(block, dynamic=False) for block in model.blocks}
-        self._objective = self._shared(_Objective(model, self._run_block))
-        self._optimizer = make_optimizer(model, train)
+            self._compiled = {
+                block: torch.compile(block, dynamic=False) for block in self._trained.blocks
+            }
+        self._objective = self._shared(_Objective(self._trained, self._run_block))
+        self._optimizer = make_optimizer(self._trained, train)
         half = resolve_precision(train.precision, self._device)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=half == "fp16")
 
@@ -163,13 +168,14 @@ class Engine:
         """The objective whose gradient is the mean over all ranks."""
         if not dist.is_initialized():
             return objective
-        if self._train.sharding == "fsdp":
-            for block in self.model.blocks:
+        if self._trained is not self.model:
+            for block in self._trained.blocks:
                 fully_shard(block)
             fully_shard(objective)
             return objective
-        # Static: it may hold parameters that the loss never reaches.
-        return DistributedDataParallel(objective, static_graph=True)
+        # The loss never reaches some parameters of a control network: the key bias of the pooling.
+        unused = self.model.control is not None
+        return DistributedDataParallel(objective, find_unused_parameters=unused)
 
     def _gradients_shared(self, now: bool) -> AbstractContextManager[None]:
         """Average the gradients over the ranks in the last backward pass of a step only.
@@ -187,7 +193,7 @@ class Engine:
 
     def _clipped(self) -> float:
         """Clip the gradients; their norm before."""
-        norm = clip_grad_norm_(self.model.parameters(), self._train.grad_clip)
+        norm = clip_grad_norm_(self._trained.parameters(), self._train.grad_clip)
         return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
 
     # State
@@ -200,33 +206,27 @@ class Engine:
         """
         return {
             "steps": self.steps,
-            "model": get_model_state_dict(self.model, options=WEIGHTS),
-            "optimizer": get_optimizer_state_dict(self.model, self._optimizer, options=MOMENTS),
+            "model": get_model_state_dict(self._trained, options=WEIGHTS),
+            "optimizer": get_optimizer_state_dict(self._trained, self._optimizer, options=MOMENTS),
             "scaler": self._scaler.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state that `state_dict` returned, the same on every rank."""
         self.steps = state["steps"]
-        set_model_state_dict(self.model, state["model"], options=WEIGHTS)
-        set_optimizer_state_dict(self.model, self._optimizer, state["optimizer"], options=MOMENTS)
+        set_model_state_dict(self._trained, state["model"], options=WEIGHTS)
+        moments = copy.deepcopy(state["optimizer"])  # the optimiser would take them, not copy them
+        set_optimizer_state_dict(self._trained, self._optimizer, moments, options=MOMENTS)
         self._scaler.load_state_dict(state["scaler"])
 
     def whole_model(self) -> LanguageModel:
-        """The model to score or save: `model`, or with `fsdp` a copy that has every parameter.
+        """`model` with the weights as they are now, to score or save: with `fsdp` it lags behind.
 
         To be called by every rank.
         """
-        if not (dist.is_initialized() and self._train.sharding == "fsdp"):
-            return self.model
-        weights = {
-            name: each.full_tensor() if isinstance(each, DTensor) else each
-            for name, each in self.model.state_dict().items()
-        }
-        model = LanguageModel(self.model.config).to(self._device)
-        model.use_kernels(self._train.kernels)
-        model.load_state_dict(weights)
-        return model
+        if self._trained is not self.model:
+            self.model.load_state_dict(get_model_state_dict(self._trained, options=WEIGHTS))
+        return self.model
 
 
 class _Objective(nn.Module):

@@ -160,6 +160,7 @@ def train_model(
         while True:
             _save_or_stop(engine, log, max_steps, name, states, stop)
             if engine.steps == max_steps:
+                engine.whole_model()
                 return log.rows
             step = engine.steps + 1
             lr = learning_rate(step, max_steps, train)
@@ -174,6 +175,7 @@ def train_model(
             progress.step(step, result.loss, result.penalty, lr)
             if step % train.log_every and step < max_steps:
                 continue
+            engine.whole_model()
             measured = signal_means(model, batch_rows[: train.micro_batch_size])
             look = step == max_steps or _passed(train.validation.every, log.rows, step)
             if look and validation is not None:

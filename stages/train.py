@@ -7,6 +7,7 @@ Interrupted, the same command goes on from the state in .scratch.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -23,6 +24,7 @@ from ncn.checkpoint import save_model
 from ncn.config import load_params
 from ncn.corpus import read_meta
 from ncn.device import describe, pick_device
+from ncn.distributed import launch, process_group, rank, started_by_torchrun
 from ncn.errors import run_command
 from ncn.estimate import training_cost
 from ncn.files import write_json, write_tsv
@@ -42,7 +44,11 @@ def main() -> None:
     parser.add_argument("--arm", required=True)
     parser.add_argument("--seed", required=True, type=int)
     arguments = parser.parse_args()
-    with StopSignals() as stop:
+    settings = load_params().train
+    if settings.processes > 1 and not started_by_torchrun():
+        launch("stages.train", sys.argv[1:], settings)
+        return
+    with StopSignals() as stop, process_group(pick_device()):
         train(arguments.arm, arguments.seed, stop)
 
 
@@ -56,6 +62,17 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     model = build_model(params, arm, meta["vocab_size"], seed).to(device)
     rows = training_rows(TOKENS, model)
     n_parameters = parameter_count(model.config)
+    if rank() > 0:  # of several processes: the first alone speaks, saves and writes
+        train_model(
+            model,
+            rows,
+            params.train,
+            seed,
+            run,
+            validation=validation_rows(TOKENS, model),
+            stop=stop,
+        )
+        return
     print(f"{run}: {n_parameters:,} parameters on {describe(device)}", flush=True)
     print(f"{run}: {training_cost(model, params.train, len(rows))}")
 

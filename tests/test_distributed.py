@@ -1,0 +1,67 @@
+"""Several processes: the curve of one, and an end that a dying rank does not change."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from ncn.config import Params
+from ncn.distributed import check_division, process_group, processes, share_of
+from ncn.engine import Engine
+from ncn.errors import InputError
+from tests.test_engine import LR, batch, engine, weights
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+def in_two_processes(worker: Callable[..., Any], *inputs: object, restarts: int = 0) -> Any:
+    """What rank 0 of two returns; both have to end well."""
+    config = LaunchConfig(
+        1, 1, 2,
+        rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
+        max_restarts=restarts,
+    )  # fmt: skip
+    return elastic_launch(config, worker)(*inputs)[0]
+
+
+def made(params: Params, arm: str, double: bool, **changes: object) -> Engine:
+    """An engine of its own on each rank. The batch is 8 rows, cut into micro-batches of 2."""
+    if double:
+        torch.set_default_dtype(torch.float64)
+    settings = {"micro_batch_size": 2, "grad_accum_steps": 4, **changes}
+    mine = engine(params, arm, **settings)
+    torch.set_default_dtype(torch.float32)
+    return mine
+
+
+def trained(params: Params, arm: str, double: bool, changes: dict[str, Any]) -> Any:
+    """The results of five steps, and the weights at the end."""
+    torch.set_num_threads(1)
+    with process_group(CPU):
+        mine = made(params, arm, double, **changes)
+        results = [mine.step(batch(number), LR) for number in range(5)]
+        state = mine.state_dict()
+        again = made(params, arm, double, **changes)
+        again.load_state_dict(state)
+        assert again.step(batch(5), LR) == mine.step(batch(5), LR)
+        return results, weights(mine.whole_model())
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+@pytest.mark.parametrize("arm", ["baseline", "ncn_causal"])
+def test_two_processes_train_as_one(tiny: Params, arm: str, sharding: str) -> None:
+    expected, alone = trained(tiny, arm, True, {})
+    results, together = in_two_processes(trained, tiny, arm, True, {"sharding": sharding})
+    for mine, theirs in zip(results, expected, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-12)
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
+    assert share_of(8) == slice(0, 8)
+    assert processes() == 1
+    with pytest.raises(InputError, match="8 sequences a step cannot be shared equally by 3 proc"):
+        check_division(8, 3)
