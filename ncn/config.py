@@ -247,6 +247,7 @@ class Generate(Settings):
     temperature: Annotated[Number, Field(ge=0)]
     top_k: Annotated[StrictInt, Field(ge=0)]
     top_p: Annotated[Number, Field(gt=0, le=1)]
+    recall_sequences: Count
 
 
 # What an arm may change: any setting of these two sections.

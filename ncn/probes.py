@@ -94,7 +94,7 @@ def cached_difference(model: LanguageModel, rows: AnyRows) -> dict[str, Any]:
     }
 
 
-def gradient_elasticity(model: LanguageModel, rows: AnyRows) -> dict[str, list[float]]:
+def gradient_elasticity(model: LanguageModel, rows: AnyRows) -> dict[str, list[float | None]]:
     """How the gradient of layer l's branches follows its gain g_l: d log |gradient| / d log g_l.
 
     The gradient is of the cross-entropy. An elasticity of 1 is in proportion, below 0 a lower gain
@@ -104,7 +104,7 @@ def gradient_elasticity(model: LanguageModel, rows: AnyRows) -> dict[str, list[f
         direct: at the branches' outputs, which are scaled up as g_l is scaled down, so that the
             model computes what it did. The chain rule makes it 1.
         total: of the branches' weights when g_l alone is lowered, and the rest of the model, the
-            loss included, answers to that.
+            loss included, answers to that. Null where there is no gradient at all.
     """
     tokens, targets, conditions = split_rows(rows, next(model.parameters()).device)
 
@@ -129,13 +129,15 @@ def gradient_elasticity(model: LanguageModel, rows: AnyRows) -> dict[str, list[f
         gradients = torch.autograd.grad(cross_entropy, [*outputs, *weights])
         return _norm(gradients[: len(outputs)]), _norm(gradients[len(outputs) :])
 
-    elasticities: dict[str, list[float]] = {"direct": [], "total": []}
+    elasticities: dict[str, list[float | None]] = {"direct": [], "total": []}
     for layer in range(model.config.n_layers):
         outputs, weights = norms(layer, 1.0, compensated=False)
         direct, _ = norms(layer, LOWERED, compensated=True)
         _, total = norms(layer, LOWERED, compensated=False)
         for name, after, before in (("direct", direct, outputs), ("total", total, weights)):
-            elasticities[name].append(math.log(after / before) / math.log(LOWERED))
+            both = after > 0 and before > 0  # a gain of 0 lets no gradient through
+            ratio = math.log(after / before) / math.log(LOWERED) if both else None
+            elasticities[name].append(ratio)
     return elasticities
 
 

@@ -1,15 +1,19 @@
 """Trained models -> the same prompts, continued by every run, side by side.
 
-In:  data/models/ARM-SEED, data/tokens/tokenizer.
-Out: metrics/samples.json.
+In:  data/models/ARM-SEED, data/tokens.
+Out: metrics/samples.json: the samples; and `recall`, for each of some validation rows: how many
+     things its first half begins, how many its own second half and each run's names again.
 """
 
-from ncn.artifacts import SAMPLES, TOKENIZER, model_directory, run_name
+from ncn.artifacts import SAMPLES, TOKENIZER, TOKENS, model_directory, run_name
 from ncn.checkpoint import load_model
 from ncn.config import load_params
+from ncn.corpus import open_rows
 from ncn.errors import run_command
+from ncn.evaluation import choose_sequences
 from ncn.files import write_json
 from ncn.generate import continue_texts, generation_salience
+from ncn.recall import halves, kept_by
 from ncn.sampling import Sampling
 from ncn.timing import timed
 from ncn.tokenizer import load_tokenizer
@@ -23,6 +27,10 @@ def main() -> None:
     tokenizer = load_tokenizer(TOKENIZER)
     samples: dict[str, dict[str, str]] = {prompt: {} for prompt in settings.prompts}
     salience: dict[str, str | None] = {}
+    validation = open_rows(TOKENS, "val")
+    rows = validation[choose_sequences(len(validation), settings.recall_sequences, params.seed)]
+    cut = halves(rows, tokenizer)
+    kept: dict[str, list[int]] = {}
     with timed("generate"):
         for arm in params.arms:
             for seed in params.seeds:
@@ -35,8 +43,14 @@ def main() -> None:
                 )  # fmt: skip
                 for prompt, text in zip(settings.prompts, texts, strict=True):
                     samples[prompt][run] = text
+                length = rows.shape[1] - cut.prompts.shape[1]
+                kept[run] = kept_by(model, cut, length, tokenizer, sampling, params.seed)
     shown = settings.model_dump(exclude={"prompts"}) | {"seed": params.seed}
-    write_json(SAMPLES, {"settings": shown, "salience": salience, "samples": samples})
+    recall = {"things": list(map(len, cut.things)), "text": cut.kept, "runs": kept}
+    write_json(
+        SAMPLES,
+        {"settings": shown, "salience": salience, "samples": samples, "recall": recall},
+    )
     for prompt, texts_by_run in samples.items():
         for run, text in texts_by_run.items():
             print(f"{run}: {prompt}{text}\n")

@@ -64,9 +64,8 @@ def favourable() -> dict[str, Any]:
     }
     interval = {"mean": 1.5, "low": 1.49, "high": 1.51}
     better = {"delta_ppl": [-0.2, -0.3, -0.1], "reactive": [-0.1, -0.2, -0.05]}
-    prompt = "Tim had a tiny dragon and"
-    texts = {f"{arm}-{seed}": " slept." for arm in ARMS for seed in (1, 2)}
-    texts |= {f"{arm}-{seed}": " the dragon flew." for arm in ARMS[1:] for seed in (1, 2)}
+    kept = {f"{arm}-{seed}": [1, 2] * 15 for arm in ARMS for seed in (1, 2)}
+    kept |= {f"baseline-{seed}": [1, 0] * 15 for seed in (1, 2)}
     return {
         "summary": {arm: {"future_leak": 0.5 if arm == "ncn" else 0.0} for arm in ARMS},
         "comparison": {
@@ -93,7 +92,7 @@ def favourable() -> dict[str, Any]:
         "scans": every(tests),
         "evaluations": every({"probes": probes}),
         "benchmark": {"training_step": {"arms": {arm: {"ratio": 1.01} for arm in ARMS}}},
-        "samples": {"samples": {f"{prompt} {n}": texts for n in range(10)}},
+        "samples": {"recall": {"things": [2] * 30, "text": [1] * 30, "runs": kept}},
     }
 
 
@@ -160,14 +159,14 @@ def scaled(**values: Any) -> Change:
     return curves(lambda curve: curve["stability"].update(values))
 
 
-def no_mention(content: dict[str, Any]) -> None:
-    for texts in content["samples"]["samples"].values():
-        texts |= {run: " a dragon." if run.startswith("baseline") else " slept." for run in texts}
+def recalled(times: list[int]) -> Change:
+    """Of the two things of each row, how many the arms name again; the baseline: 1, 0, 1, 0 ..."""
 
+    def apply(content: dict[str, Any]) -> None:
+        runs = content["samples"]["recall"]["runs"]
+        runs |= {run: times * 15 for run in runs if not run.startswith("baseline")}
 
-def some_mention(content: dict[str, Any]) -> None:
-    for texts in content["samples"]["samples"].values():
-        texts |= dict.fromkeys(texts, " the dragon.")
+    return apply
 
 
 REVERSED = {"layer_means": [0.7, 1.5], "p_holm": 0.01}
@@ -216,8 +215,10 @@ LIKE_OTHERS = {"effect": 0.1, "p_tokens_holm": 0.5, "p_initialisations_holm": 0.
             probes(cache={"difference": 3.0, "largest_logit": 20.0, "salience": "reactive"}),
             NO,
         ),
-        ("objects", no_mention, NO),
-        ("objects", some_mention, UNDECIDED),
+        ("objects", recalled([0, 0]), NO),
+        ("objects", recalled([1, 0]), NO),
+        ("objects", recalled([0, 1]), UNDECIDED),
+        ("objects", put(samples={"recall": {"things": [1], "text": [1], "runs": {}}}), UNDECIDED),
     ],
 )
 def test_a_verdict_flips_with_its_evidence_and_no_other_does(
@@ -318,3 +319,14 @@ def test_every_entry_says_how_its_verdict_follows(experiment: Params) -> None:
         assert each["verdict"] in VERDICTS
         assert "upported" in each["rule"]
         assert each["evidence"].endswith(".")
+
+
+def test_metrics_of_another_form_are_said_to_be_so(experiment: Params) -> None:
+    def bent(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: bent(each) for key, each in value.items()}
+        return ["?"]
+
+    found = judge(Metrics(experiment, **bent(favourable())))["claims"]
+    assert YES not in {each["verdict"] for each in found}
+    assert {each["verdict"] for each in found} <= {UNDECIDED, UNTESTABLE}
