@@ -508,8 +508,8 @@ def cache_compatible(metrics: Metrics, arm: str) -> Finding:
 def object_permanence(metrics: Metrics, arm: str) -> Finding:
     """Of the things that the first half of a validation row begins, how many does the model's own
     second half name again? Supported if more than the baseline's by the 95 % interval, over two
-    seeds or more; not supported if the interval lies below a gain of 0.05; else, or with one seed or
-    fewer than 20 rows, undecided.
+    seeds or more; not supported if the interval lies below a gain of 0.05; else, with one seed or
+    with fewer than 20 rows, undecided.
     """
     recall = look(metrics.samples, SAMPLES, "recall")
     things, text = (np.array(look(recall, SAMPLES, key), np.float64) for key in ("things", "text"))
