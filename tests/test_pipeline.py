@@ -59,7 +59,7 @@ def test_the_arms_stand_side_by_side(project: Project) -> None:
         assert entry["delta_ppl"] == pytest.approx(difference)
         assert "val_ppl_reactive" in entry
     assert "reads the future" in project.metrics("compare.json")["in_words"]["ncn"]
-    for place in ("report.html", "convergence.png", "curves.tsv", "brain_scan/ncn-1.png"):
+    for place in ("report.html", "curves.tsv", "brain_scan/scan.tsv", "clusters/ncn-1.tsv"):
         assert (project.folder / "plots" / place).stat().st_size > 0
 
 
