@@ -84,6 +84,12 @@ def scratch() -> Path:
     return Path(os.environ.get("DVC_ROOT", "")) / ".scratch"
 
 
+def states_of(run: str, config: ModelConfig, train: Train, seed: int, data: str) -> "States":
+    """The states of a run with everything its result depends on: see `state_key`."""
+    key = state_key(config, train, seed, data, training_source())
+    return States(scratch() / f"{run}-{key}", train)
+
+
 class DamagedError(Exception):
     """A state that cannot be used, and why."""
 
@@ -183,7 +189,7 @@ class States:
     @property
     def last_good(self) -> str:
         """What there is to go on from, for people."""
-        return f"step {self._saved} in {self.folder}" if self._saved else "the beginning"
+        return f"step {self._saved:,} in {self.folder}" if self._saved else "the beginning"
 
     def _files(self) -> list[Path]:
         """The states, newest first."""

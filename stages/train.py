@@ -12,14 +12,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ncn.artifacts import (
-    TOKENIZER,
-    TOKENS,
-    model_directory,
-    run_name,
-    training_log,
-    training_metrics,
-)
+from ncn import artifacts
+from ncn.artifacts import TOKENIZER, TOKENS
 from ncn.checkpoint import save_model
 from ncn.config import load_params
 from ncn.corpus import read_meta
@@ -32,7 +26,7 @@ from ncn.flops import flops_per_token
 from ncn.interruption import StopSignals
 from ncn.model import build_model, parameter_count
 from ncn.rows import training_rows, validation_rows
-from ncn.state import States, scratch, state_key, training_source
+from ncn.state import states_of
 from ncn.timing import timed
 from ncn.training import story_teller, train_model
 from ncn.training_log import LogRow
@@ -54,46 +48,36 @@ def main() -> None:
 
 def train(arm: str, seed: int, stop: StopSignals) -> None:
     """Train, and write the outputs when all is done."""
-    run = run_name(arm, seed)
+    run = artifacts.run_name(arm, seed)
+    log_file = artifacts.training_log(run)
     params = load_params()
     device = pick_device()
     torch.use_deterministic_algorithms(device.type == "cpu")
     meta = read_meta(TOKENS)
     model = build_model(params, arm, meta["vocab_size"], seed).to(device)
-    rows = training_rows(TOKENS, model)
-    n_parameters = parameter_count(model.config)
+    rows, validation = training_rows(TOKENS, model), validation_rows(TOKENS, model)
     if rank() > 0:  # of several processes: the first alone speaks, saves and writes
-        train_model(
-            model,
-            rows,
-            params.train,
-            seed,
-            run,
-            validation=validation_rows(TOKENS, model),
-            stop=stop,
-        )
+        train_model(model, rows, params.train, seed, run, validation=validation, stop=stop)
         return
-    print(f"{run}: {n_parameters:,} parameters on {describe(device)}", flush=True)
+    n_parameters = parameter_count(model.config)
+    print(f"{run}: {n_parameters:,} parameters on {describe(device)}")
     print(f"{run}: {training_cost(model, params.train, len(rows))}")
 
     def write_log(log: Sequence[LogRow]) -> None:
-        write_tsv(training_log(run), [{"arm": arm, "seed": seed} | row._asdict() for row in log])
+        write_tsv(log_file, [{"arm": arm, "seed": seed} | row._asdict() for row in log])
 
-    key = state_key(model.config, params.train, seed, meta["digest"], training_source())
-    with States(scratch() / f"{run}-{key}", params.train) as states:
-        states.forget_if_recorded(f"train@{run}", training_log(run))
+    with states_of(run, model.config, params.train, seed, meta["digest"]) as states:
+        print(f"{run}: interrupted, the same command goes on from {states.folder}", flush=True)
+        states.forget_if_recorded(f"train@{run}", log_file)
         with timed(f"train {run}") as noted:
             log = train_model(
                 model, rows, params.train, seed, run,
-                validation=validation_rows(TOKENS, model),
-                sample=story_teller(TOKENIZER),
-                live=write_log,
-                states=states,
-                stop=stop,
+                validation=validation, sample=story_teller(TOKENIZER), live=write_log,
+                states=states, stop=stop,
             )  # fmt: skip
             steps = log[-1].step
             noted["tokens"] = log[-1].tokens * (steps - states.resumed) // steps
-        save_model(model, model_directory(run))
+        save_model(model, artifacts.model_directory(run))
         write_log(log)
         summary = {
             "arm": arm,
@@ -109,8 +93,8 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
             "skipped_steps": sum(row.skipped for row in log),
             "data": meta["digest"],
         }
-        write_json(training_metrics(run), summary)
-        states.finish(training_log(run))
+        write_json(artifacts.training_metrics(run), summary)
+        states.finish(log_file)
         stop.check(run, "when all was done; the same command goes on from there")
 
 

@@ -58,6 +58,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 DEADLINE_SECONDS = 120.0  # for anything that should happen soon, on a busy machine
 POLL_SECONDS = 0.002
+# DVC 3.67 writes .dvc/tmp/rwlock in place, so a kill in the middle leaves half of it, and every
+# command fails until somebody deletes it. Counted and shown, since no trainer can mend it.
+TORN_LOCK = "Unable to read RWLock-file"
 
 
 def processes(folder: Path) -> dict[int, str]:
@@ -159,6 +162,7 @@ class Campaign:
         self.rows: list[tuple[str, ...]] = []
         self.problems: list[str] = []
         self.compared = 0
+        self.torn_locks = 0
         yaml = YAML()
         path = self.project.folder / "params.yaml"
         params = yaml.load(path)
@@ -185,7 +189,11 @@ class Campaign:
                 waiting.pop(0)
                 if waiting and self.random.random() < 2 / 3:
                     continue  # the next kill strikes the same run
-                self._finish(Attempt(self.project, mode))
+                compared = self.compared
+                while self.compared == compared and not self.problems:
+                    self._finish(Attempt(self.project, mode))
+            if self.problems:
+                return
 
     def _kill(self, mode: str, number: signal.Signals, victim: str, moment: str) -> bool:
         """Start and kill; False if the training ended before it came to that."""
@@ -237,13 +245,13 @@ class Campaign:
         output = attempt.output()
         found = re.search(r"going on after step ([\d,]+)", output)
         start = int(found[1].replace(",", "")) if found else 0
-        if start < self.resumable and "parameters on" in output:
+        if start < self.resumable and "interrupted, the same" in output:
             self._problem(what, f"began at step {start}, not {self.resumable}", attempt)
 
     def _last_words(self, what: str, attempt: Attempt, told: bool) -> str:
         """How the trainer's output ends; DVC may add an error of its own."""
         output = attempt.output()
-        if "parameters on" not in output:
+        if "interrupted, the same" not in output:
             return "had not begun"
         if not told:
             return "killed without a word"
@@ -259,8 +267,13 @@ class Campaign:
     def _finish(self, attempt: Attempt) -> None:
         """Let it end, and compare what it leaves with the undisturbed run."""
         mode = attempt.mode
-        if not attempt.ended() or attempt.status:
+        ended = attempt.ended()
+        if TORN_LOCK in attempt.output():
+            self._note_torn_lock()
+            return
+        if not ended or attempt.status:
             self._problem(mode, f"ended with {attempt.status}", attempt)
+            self._reset()
             return
         self._check_start(mode, attempt)
         if mode in ("exp run --temp", "queue"):
@@ -274,6 +287,11 @@ class Campaign:
                 self._problem(mode, f"{state} is left", attempt)
         self.compared += 1
         self._reset()
+
+    def _note_torn_lock(self) -> None:
+        """Do what DVC leaves to its user when a kill met it writing its own lock."""
+        self.torn_locks += 1
+        (self.project.folder / ".dvc/tmp/rwlock").unlink()
 
     def _outputs(self) -> dict[str, bytes]:
         return {name: (self.project.folder / name).read_bytes() for name in OUTPUTS}
@@ -305,6 +323,8 @@ class Campaign:
                 *lines,
                 f"{len(self.rows)} kills; {self.compared} runs finished, compared with the"
                 f" undisturbed one: {', '.join(OUTPUTS)}",
+                f"{self.torn_locks} times a kill tore DVC's own .dvc/tmp/rwlock, which had to be"
+                " deleted then",
                 *(f"PROBLEM: {problem}" for problem in self.problems),
             ]
         )
