@@ -2,14 +2,16 @@
 
 Each process is a rank. Every rank reads the same rows and takes its own part of each batch, so a
 batch, and with it the loss curve, is the same whatever their number. torchrun watches the ranks:
-when one dies it stops the others and starts all of them again.
+when one dies it stops the others and starts all of them again. A torchrun of your own, across
+machines, needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 to start again: see `run_ranks`.
 """
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -81,31 +83,46 @@ def launch(module: str, arguments: list[str], train: Train) -> None:
         InputError: a batch that they cannot share equally.
         SystemExit: with the status of the rank that failed, after its restarts too.
     """
-    # Here: only this way of starting needs them, and they take a moment to import.
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     die_with_parent()
     check_division(train.micro_batch_size * train.grad_accum_steps, train.processes)
     # As many threads as there are cores, in all.
     threads = max(1, torch.get_num_threads() // train.processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=train.processes,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=RESTARTS,
-        run_id=module,
-    )
     try:
-        elastic_launch(config, sys.executable)("-m", module, *arguments)
+        run_ranks(train.processes, RESTARTS, sys.executable, "-m", module, *arguments)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         code = failure.exitcode
         sys.exit(128 - code if code < 0 else code)
     except SignalException as interruption:  # the ranks were told, and have saved
         sys.exit(128 + interruption.sigval)
+
+
+def run_ranks(
+    n_processes: int, restarts: int, entry: str | Callable[..., Any], *arguments: Any
+) -> dict[int, Any]:
+    """Run a command, or a function, in each of n_processes ranks; what each returns.
+
+    Raises:
+        ChildFailedError: a rank failed, and so did all of them after `restarts` restarts.
+    """
+    # Here: only this way of starting needs it, and it takes a moment to import.
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # By default the ranks meet in a store that outlives them: after a restart one may find there
+    # the address of a rank that is dead, and wait for it.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=n_processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=restarts,
+        run_id="ranks",
+    )
+    return elastic_launch(config, entry)(*arguments)

@@ -1,16 +1,19 @@
 """Several processes: the curve of one, and an end that a dying rank does not change."""
 
+import os
+import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ncn.config import Params
-from ncn.distributed import check_division, process_group, processes, share_of
+from ncn.distributed import check_division, process_group, processes, rank, run_ranks, share_of
 from ncn.engine import Engine
 from ncn.errors import InputError
+from ncn.files import replacing
 from tests.test_engine import LR, batch, engine, weights
 
 CPU = torch.device("cpu")
@@ -19,12 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::Deprec
 
 def in_two_processes(worker: Callable[..., Any], *inputs: object, restarts: int = 0) -> Any:
     """What rank 0 of two returns; both have to end well."""
-    config = LaunchConfig(
-        1, 1, 2,
-        rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
-        max_restarts=restarts,
-    )  # fmt: skip
-    return elastic_launch(config, worker)(*inputs)[0]
+    return run_ranks(2, restarts, worker, *inputs)[0]
 
 
 def made(params: Params, arm: str, double: bool, **changes: object) -> Engine:
@@ -58,6 +56,40 @@ def test_two_processes_train_as_one(tiny: Params, arm: str, sharding: str) -> No
     for mine, theirs in zip(results, expected, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-12)
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
+
+
+def kept(params: Params, folder: Path, dies: bool) -> torch.Tensor:
+    """Six steps with a state after each; rank 1 is killed before the fourth, once."""
+    torch.set_num_threads(1)
+    file, died = folder / "state", folder / "died"
+    with process_group(CPU):
+        mine = made(params, "ncn", double=False)
+        if file.exists():
+            mine.load_state_dict(torch.load(file, weights_only=True))
+        torch.distributed.barrier()
+        while mine.steps < 6:
+            if dies and rank() == 1 and mine.steps == 3 and not died.exists():
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            mine.step(batch(mine.steps), LR)
+            state = mine.state_dict()
+            if rank() == 0:
+                with replacing(file) as opened:
+                    torch.save(state, opened.name)
+            torch.distributed.barrier()
+        return weights(mine.model)
+
+
+def test_a_rank_that_dies_brings_the_other_down_and_a_restart_ends_where_it_would_have(
+    tiny: Params, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("undisturbed", "restarted")]
+    for folder in folders:
+        folder.mkdir()
+    undisturbed = in_two_processes(kept, tiny, folders[0], False)
+    restarted = in_two_processes(kept, tiny, folders[1], True, restarts=1)
+    assert (folders[1] / "died").exists()
+    assert torch.equal(restarted, undisturbed)
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
