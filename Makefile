@@ -48,7 +48,7 @@ test: $(INSTALLED) ## Lint, format check, types, tests: what CI runs
 	mypy
 	pytest
 
-bench: $(INSTALLED) ## Measure what a control network costs on this machine: metrics/benchmark.md
+bench: $(INSTALLED) ## Measure what control and kernels cost on this machine: metrics/benchmark.md
 	python -m ncn.benchmark
 
 lock: $(INSTALLED) ## Pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade moves to the newest)

@@ -1,26 +1,27 @@
-"""`make bench`: what a control network costs, measured on this machine.
+"""`make bench`: what a control network costs and what the kernels save, measured on this machine.
 
-Arms are timed in turn, round after round, and compared within a round: the machine's speed
-drifts, and a ratio of two neighbours does not. The table names the machine that it was made on.
+Arms and forms are timed in turn, round after round, and compared within a round: the machine's
+speed drifts, and a ratio of two neighbours does not. The table names the machine that it was made
+on; what needs a GPU stays empty where there is none.
 """
 
 import platform
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
-from tqdm import tqdm
 
+from ncn.benchmark_kernels import kernel_table, measure_kernels, peak_bytes
+from ncn.benchmark_timing import compared, in_turn
 from ncn.config import Params
-from ncn.device import describe, mixed_precision, pick_device
+from ncn.device import describe, pick_device
+from ncn.engine import Engine
 from ncn.errors import run_command
 from ncn.files import write_json, write_text
 from ncn.generate import generate
 from ncn.model import LanguageModel, build_model
-from ncn.optimizer import make_optimizer
 from ncn.profile import experiment
 
 JSON, TABLE = Path("metrics/benchmark.json"), Path("metrics/benchmark.md")
@@ -29,52 +30,44 @@ ROUNDS = 15
 STEP_SEQUENCES = 2
 NEW_TOKENS = 256
 PROMPT = 16  # tokens
+# On a GPU, whole steps of the published batch, 64 x 512 tokens.
+GPU_SEQUENCES = 64
+GPU_SETTINGS: dict[str, dict[str, object]] = {
+    "eager, plain PyTorch": {"kernels": "reference"},
+    "eager, Triton": {"kernels": "triton"},
+    "compiled, auto": {"kernels": "auto", "compile": True},
+}
+EPOCH_TOKENS = 520.3e6  # one epoch of TinyStoriesV2
 
 
-def in_turn(timed: dict[str, Callable[[], None]], rounds: int, what: str) -> dict[str, list[float]]:
-    """Seconds of each function in each round, after one uncounted round."""
-    seconds: dict[str, list[float]] = {name: [] for name in timed}
-    for number in tqdm(range(rounds + 1), desc=what, unit="round", disable=None):
-        names = list(timed)
-        # Each round begins elsewhere: what runs after whom must not be part of the figure.
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            run = timed[name]
-            start = time.perf_counter()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if number:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+def training_step(
+    params: Params, arm: str, device: torch.device, sequences: int, **changes: object
+) -> Callable[[], object]:
+    """One optimiser step of `arm` over random tokens, with `changes` of the `train` settings."""
+    batch = {"micro_batch_size": sequences, "grad_accum_steps": 1}
+    train = params.train.model_copy(update=batch | changes)
+    engine = Engine(build_model(params, arm, VOCABULARY).to(device), train, seed=0)
+    shape = (sequences, params.model.context_length + 1)
+    rows = np.random.default_rng(0).integers(VOCABULARY, size=shape, dtype=np.uint16)
+    return lambda: engine.step(rows, train.lr)
 
 
-def compared(seconds: dict[str, list[float]], reference: str) -> dict[str, dict[str, float]]:
-    """Median seconds, and the median over rounds of the ratio to `reference`."""
-    return {
-        name: {
-            "seconds": median(mine),
-            "ratio": median(a / b for a, b in zip(mine, seconds[reference], strict=True)),
-        }
-        for name, mine in seconds.items()
-    }
-
-
-def training_step(params: Params, arm: str, device: torch.device) -> Callable[[], None]:
-    """One optimiser step of `arm` over random tokens."""
-    model = build_model(params, arm, VOCABULARY).to(device).train()
-    optimizer = make_optimizer(model, params.train)
-    shape = (STEP_SEQUENCES, params.model.context_length + 1)
-    tokens = torch.randint(VOCABULARY, shape, generator=torch.Generator().manual_seed(0)).to(device)
-
-    def run() -> None:
-        with mixed_precision(device, params.train.precision):
-            cross_entropy, penalty = model.loss(tokens[:, :-1], tokens[:, 1:])
-        (cross_entropy + penalty).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return run
+def whole_steps(
+    params: Params, arms: Sequence[str], device: torch.device
+) -> dict[str, dict[str, dict[str, float]]]:
+    """By setting and arm: seconds, ratio to the baseline, tokens a second, memory; GPUs only."""
+    if device.type != "cuda":
+        return {}
+    figures = {}
+    for setting, changes in GPU_SETTINGS.items():
+        steps = {arm: training_step(params, arm, device, GPU_SEQUENCES, **changes) for arm in arms}
+        memory = {arm: peak_bytes(step, device) for arm, step in steps.items()}
+        figures[setting] = compared(in_turn(steps, ROUNDS, f"step, {setting}"), "baseline")
+        for arm, entry in figures[setting].items():
+            tokens = GPU_SEQUENCES * params.model.context_length
+            entry["tokens_per_second"] = tokens / entry["seconds"]
+            entry["peak_bytes"] = memory[arm]
+    return figures
 
 
 def generation(model: LanguageModel, cached: bool) -> Callable[[], None]:
@@ -97,9 +90,8 @@ def measure(params: Params, arms: Sequence[str]) -> dict[str, Any]:
         params = params.model_copy(
             update={"train": params.train.model_copy(update={"precision": "fp32"})}
         )
-    steps = in_turn(
-        {arm: training_step(params, arm, device) for arm in arms}, ROUNDS, "training step"
-    )
+    timed = {arm: training_step(params, arm, device, STEP_SEQUENCES) for arm in arms}
+    steps = in_turn(timed, ROUNDS, "training step")
     models = {arm: build_model(params, arm, VOCABULARY).to(device).eval() for arm in arms}
     cached = in_turn({arm: generation(models[arm], True) for arm in arms}, 5, "cached generation")
     both = {"recomputed": generation(models["ncn_causal"], False)}
@@ -123,6 +115,8 @@ def measure(params: Params, arms: Sequence[str]) -> dict[str, Any]:
             "arms": compared(cached, "baseline"),
             "recomputed": compared(recomputed, "cached"),
         },
+        "whole_step": whole_steps(params, arms, device),
+        "kernels": measure_kernels(device),
     }
 
 
@@ -130,7 +124,7 @@ def table(figures: dict[str, Any]) -> str:
     """The figures as Markdown."""
     machine, steps, speed = (figures[k] for k in ("machine", "training_step", "generation"))
     lines = [
-        "# What a control network costs",
+        "# What a control network costs, and what the kernels save",
         "",
         f"Made by `make bench` on: {machine['device']} ({machine['processor']}), torch"
         f" {machine['torch']}, Python {machine['python']}. Published size (d_model 256, 6 layers,"
@@ -158,7 +152,32 @@ def table(figures: dict[str, Any]) -> str:
         lines.append(f"| {arm} | {entry['seconds']:.3f} | {rate:.0f} | {entry['ratio']:.3f} |")
     gain = speed["recomputed"]["recomputed"]["ratio"]
     lines += ["", f"Recomputing the window at each step takes {gain:.1f} times as long."]
+    lines += ["", *whole_step_table(figures["whole_step"]), "", "## Kernels", ""]
+    if not figures["whole_step"]:
+        lines += ["Made without a GPU: the Triton and Liger forms are not in this table.", ""]
+    lines += kernel_table(figures["kernels"])
     return "\n".join(lines) + "\n"
+
+
+def whole_step_table(figures: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """Whole steps on a GPU as Markdown."""
+    lines = [
+        f"## Whole steps on a GPU: {GPU_SEQUENCES} x 512 tokens",
+        "",
+        "| setting | arm | ms | tokens/s | ratio to the baseline | memory | an epoch |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for setting, arms in figures.items():
+        for arm, entry in arms.items():
+            rate = entry["tokens_per_second"]
+            lines.append(
+                f"| {setting} | {arm} | {entry['seconds'] * 1e3:.1f} | {rate:,.0f} |"
+                f" {entry['ratio']:.3f} | {entry['peak_bytes'] / 2**30:.1f} GiB |"
+                f" {EPOCH_TOKENS / rate / 60:.1f} min |"
+            )
+    if not figures:
+        lines += ["", "This machine has no GPU: nothing was measured, and nothing is guessed."]
+    return lines
 
 
 def main() -> None:

@@ -197,7 +197,7 @@ def copied_by_hand(tensors: list[Tensor], positions: Tensor) -> tuple[Tensor, Te
 def test_cache_update_is_exact_to_the_bit(
     backend: str, integer: torch.dtype, dtype: torch.dtype
 ) -> None:
-    for positions in ([12, 0, 3, 4], [[12, 0, 3, 4], [1, 2, 11, 5]]):
+    for positions in ([12, 0, 3, 4], [[12, 0, 3, 4], [1, 2, 11, 5]], [5, 6, 7, 8], [8, 7, 6, 5]):
         tensors = cache_case(dtype)
         place = torch.tensor(positions, dtype=integer, device=DEVICE)
         keys, values = copied_by_hand(tensors, place)
