@@ -14,6 +14,7 @@ import torch
 
 import ncn.state
 from ncn.config import Params
+from ncn.engine import Engine
 from ncn.errors import InputError, Interrupted
 from ncn.files import md5_of, sha256_of
 from ncn.generate import generate
@@ -104,6 +105,25 @@ def states(small: Params, tmp_path: Path) -> Iterator[States]:
         for step in (10, 20):
             opened.save(step, {"weights": torch.full((64,), float(step))})
         yield opened
+
+
+def test_a_loss_that_is_not_finite_names_the_last_good_state(
+    small: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = small.train.model_copy(update={"save_every_steps": 4})
+    step = Engine.step
+
+    def diverges(engine: Engine, batch: Any, lr: float) -> Any:
+        return step(engine, batch, lr if engine.steps < 6 else float("inf"))
+
+    monkeypatch.setattr(Engine, "step", diverges)
+    with (
+        States(tmp_path / "state", train) as states,
+        pytest.raises(
+            InputError, match=r"^run, step 8: .*; the last good state: step 4 in .*state"
+        ),
+    ):
+        train_model(fresh(small), rows(), train, 1, "run", states=states)
 
 
 def newest_file(states: States) -> Path:
