@@ -64,4 +64,4 @@ def test_whole_steps_name_speed_and_overhead() -> None:
 
 def test_memory_is_what_a_pass_takes_at_its_height() -> None:
     taken = benchmark_kernels.peak_bytes(lambda: torch.ones(2**24, device=DEVICE).sum(), DEVICE)
-    assert 2**26 <= taken < 2**27
+    assert 0.99 * 2**26 <= taken < 2**27  # Linux counts resident pages in batches
