@@ -333,7 +333,8 @@ class LanguageModel(Layer):
             tonic = None if cache is None else cache.tonic
             signals, drive = control(x, salience, tonic, conditions)
         n_layers = len(self.blocks)
-        by_layer = [{k: signal[..., n] for k, signal in signals.items()} for n in range(n_layers)]
+        columns = {k: signal.unbind(-1) for k, signal in signals.items()}
+        by_layer = [{k: each[n] for k, each in columns.items()} for n in range(n_layers)]
         for n, block in enumerate(self.blocks):
             past = None if cache is None else cache.layers[n]
             measure = drive is not None and n + 1 < n_layers
