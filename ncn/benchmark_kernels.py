@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.actuator import actuator, actuator_reference
-from kernels.cache_update import cache_update, cache_update_reference
+from kernels.cache_update import cache_update
 from kernels.dispatch import HAS_TRITON
 from kernels.linear_cross_entropy import linear_cross_entropy
 from kernels.modulated_add import modulated_add, modulated_add_reference
@@ -110,7 +110,7 @@ def workloads(device: torch.device, compiling: bool = True) -> dict[str, Workloa
         rms = import_module("liger_kernel.ops.rms_norm").LigerRMSNormFunction
         ops = import_module("liger_kernel.ops.fused_linear_cross_entropy")
         fused = ops.LigerFusedLinearCrossEntropyFunction
-        own_norm["Liger's"] = norm(lambda x, w: rms.apply(x, w, EPS))
+        own_norm["Liger's"] = norm(lambda x, w: rms.apply(x, w, EPS, 0.0, "llama", False))
         own_head["Liger's"] = lambda h, weight, targets: fused.apply(h, weight, targets)[0]
 
     def head(dtype: torch.dtype) -> Workload:
@@ -151,7 +151,7 @@ def workloads(device: torch.device, compiling: bool = True) -> dict[str, Workloa
         "cache_update": Workload(
             cache,
             forms(
-                updated(cache_update_reference),
+                updated(lambda *tensors: cache_update(*tensors, backend="reference")),
                 updated(lambda *tensors: cache_update(*tensors, backend="triton")),
                 **{"torch's own": updated(narrow_copy)},
             ),
@@ -203,6 +203,7 @@ def _measured(
         for form, run in runs.items():  # the first call of a form compiles it
             errors[form] = max(_error(a, b) for a, b in zip(run(), truth, strict=True))
             peaks[form] = peak_bytes(run, device)
+        # The least that has to move; `truth` is in fp64, what a form returns in fp32.
         outputs = truth if not backward else truth[: len(truth) - _differentiable(inputs)]
         width = inputs[0].element_size() if workload.exact else 4
         moved = (
@@ -249,7 +250,9 @@ def _run(kernel: Kernel, inputs: Sequence[Tensor], backward: bool) -> Callable[[
             return outputs
         if not flows:
             stream = torch.Generator().manual_seed(7)
-            flows.extend(torch.randn(out.shape, generator=stream).to(out) for out in outputs)
+            for out in outputs:  # 1 for a loss, as in training: any type holds it exactly
+                flow = torch.randn(out.shape, generator=stream) if out.ndim else torch.ones(())
+                flows.append(flow.to(out))
         gradients = torch.autograd.grad(outputs, wanted, flows)
         return [*(out.detach() for out in outputs), *gradients]
 
