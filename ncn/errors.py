@@ -10,7 +10,10 @@ class InputError(ValueError):
 
 
 class Interrupted(Exception):  # noqa: N818 (nothing went wrong)
-    """Work that a signal ended early. The message is one line: how far it came, how to go on."""
+    """Work that a signal ended early. The message is one line: how far it came, how to go on.
+
+    It is empty in all but the first of several processes.
+    """
 
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
@@ -27,7 +30,8 @@ def run_command(main: Callable[[], None]) -> None:
     except InputError as error:
         sys.exit(f"error: {error}")
     except Interrupted as interruption:
-        print(interruption, file=sys.stderr)
+        if words := str(interruption):
+            print(words, file=sys.stderr)
         sys.exit(128 + interruption.signal_number)
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was recorded; the same command starts again", file=sys.stderr)

@@ -210,11 +210,11 @@ def _save_or_stop(
         states.save(step, state)
     if request > SAVE:
         saved = states.last_good if states else "the beginning"
-        raise Interrupted(
-            request,
+        words = (
             f"{name}: stopped by {signal.Signals(request).name} after step {step:,} of"
-            f" {max_steps:,}; the same command goes on from {saved}",
+            f" {max_steps:,}; the same command goes on from {saved}"
         )
+        raise Interrupted(request, words if _is_first() else "")
 
 
 def _passed(every: int, rows: Sequence[LogRow], step: int) -> bool:
