@@ -51,7 +51,7 @@ class Progress:
         self._began = self._spoke = time.monotonic()
         self._bar = tqdm(
             desc=name, initial=done, total=total, disable=True if silent else None,
-            bar_format="{desc} |{bar:16}| {postfix}",
+            bar_format="|{bar:16}| {desc}",
         )  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -68,7 +68,8 @@ class Progress:
     def step(self, step: int, loss: float, penalty: float, lr: float) -> None:
         """Show what `step` saw. Without a terminal, a line a minute."""
         if not self._bar.disable:
-            self._bar.set_postfix_str(self._words(step, loss, penalty, lr), refresh=False)
+            words = f"{self._name}: {self._words(step, loss, penalty, lr)}"
+            self._bar.set_description_str(words, refresh=False)
             self._bar.update()
         elif time.monotonic() - self._spoke >= QUIET_SECONDS:
             self.say(self._words(step, loss, penalty, lr))
