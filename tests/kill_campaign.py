@@ -228,7 +228,8 @@ class Campaign:
             self._check_start(what, attempt)
             self.resumable = saved
             told = number != signal.SIGKILL or victim == "dvc"
-            done = moment == "recording"
+            # It may have ended between our look and the signal.
+            done = moment == "recording" or any(scratch.glob("*/finished"))
             said = "all was done" if done else self._last_words(what, attempt, told)
         elif (number, victim) == (signal.SIGINT, "dvc"):
             said = "went on: DVC leaves SIGINT to its stage"
