@@ -5,21 +5,28 @@ speed drifts, and a ratio of two neighbours does not. The table names the machin
 on; what needs a GPU stays empty where there is none.
 """
 
+import argparse
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ncn.benchmark_kernels import kernel_table, measure_kernels, peak_bytes
+from ncn.benchmark_kernels import (
+    elementwise_kernels,
+    kernel_table,
+    measure_kernels,
+    output_head,
+    peak_bytes,
+)
 from ncn.benchmark_timing import compared, in_turn
 from ncn.config import Params
 from ncn.device import describe, pick_device
 from ncn.engine import Engine
-from ncn.errors import run_command
-from ncn.files import write_json, write_text
+from ncn.errors import InputError, run_command
+from ncn.files import read_json, write_json, write_text
 from ncn.generate import generate
 from ncn.model import LanguageModel, build_model
 from ncn.profile import experiment
@@ -52,15 +59,15 @@ def training_step(
     return lambda: engine.step(rows, train.lr)
 
 
-def whole_steps(
-    params: Params, arms: Sequence[str], device: torch.device
-) -> dict[str, dict[str, dict[str, float]]]:
+def whole_steps(params: Params, device: torch.device) -> dict[str, dict[str, dict[str, float]]]:
     """By setting and arm: seconds, ratio to the baseline, tokens a second, memory; GPUs only."""
     if device.type != "cuda":
         return {}
     figures = {}
     for setting, changes in GPU_SETTINGS.items():
-        steps = {arm: training_step(params, arm, device, GPU_SEQUENCES, **changes) for arm in arms}
+        steps = {
+            arm: training_step(params, arm, device, GPU_SEQUENCES, **changes) for arm in params.arms
+        }
         memory = {arm: peak_bytes(step, device) for arm, step in steps.items()}
         figures[setting] = compared(in_turn(steps, ROUNDS, f"step, {setting}"), "baseline")
         for arm, entry in figures[setting].items():
@@ -81,48 +88,50 @@ def generation(model: LanguageModel, cached: bool) -> Callable[[], None]:
     return run
 
 
-def measure(params: Params, arms: Sequence[str]) -> dict[str, Any]:
-    """All figures, as they go to metrics/benchmark.json."""
-    device = pick_device()
+def steps(params: Params, device: torch.device) -> dict[str, Any]:
+    """One training step of each arm."""
     if device.type == "cpu":
         # In bf16 the system's time for fresh memory outweighs what is compared: one and the same
         # step took 1.3 to 2.8 s on two cores.
-        params = params.model_copy(
-            update={"train": params.train.model_copy(update={"precision": "fp32"})}
-        )
-    timed = {arm: training_step(params, arm, device, STEP_SEQUENCES) for arm in arms}
-    steps = in_turn(timed, ROUNDS, "training step")
-    models = {arm: build_model(params, arm, VOCABULARY).to(device).eval() for arm in arms}
-    cached = in_turn({arm: generation(models[arm], True) for arm in arms}, 5, "cached generation")
-    both = {"recomputed": generation(models["ncn_causal"], False)}
-    both["cached"] = generation(models["ncn_causal"], True)
-    recomputed = in_turn(both, 2, "recomputed generation")
+        train = params.train.model_copy(update={"precision": "fp32"})
+        params = params.model_copy(update={"train": train})
+    timed = {arm: training_step(params, arm, device, STEP_SEQUENCES) for arm in params.arms}
     return {
-        "machine": {
-            "device": describe(device),
-            "processor": platform.machine(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "training_step": {
-            "sequences": STEP_SEQUENCES,
-            "precision": params.train.precision,
-            "rounds": ROUNDS,
-            "arms": compared(steps, "baseline"),
-        },
-        "generation": {
-            "new_tokens": NEW_TOKENS,
-            "arms": compared(cached, "baseline"),
-            "recomputed": compared(recomputed, "cached"),
-        },
-        "whole_step": whole_steps(params, arms, device),
-        "kernels": measure_kernels(device),
+        "sequences": STEP_SEQUENCES,
+        "precision": params.train.precision,
+        "rounds": ROUNDS,
+        "arms": compared(in_turn(timed, ROUNDS, "training step"), "baseline"),
     }
 
 
+def generating(params: Params, device: torch.device) -> dict[str, Any]:
+    """Generation with each arm, and what the caches save."""
+    models = {arm: build_model(params, arm, VOCABULARY).to(device).eval() for arm in params.arms}
+    cached = {arm: generation(model, True) for arm, model in models.items()}
+    both = {
+        "recomputed": generation(models["ncn_causal"], False),
+        "cached": generation(models["ncn_causal"], True),
+    }
+    return {
+        "new_tokens": NEW_TOKENS,
+        "arms": compared(in_turn(cached, 5, "cached generation"), "baseline"),
+        "recomputed": compared(in_turn(both, 2, "recomputed generation"), "cached"),
+    }
+
+
+# Each is measured by itself and kept at once: `python -m ncn.benchmark head` measures one again.
+SECTIONS: dict[str, Callable[[Params, torch.device], dict[str, Any]]] = {
+    "training_step": steps,
+    "generation": generating,
+    "whole_step": whole_steps,
+    "kernels": lambda params, device: measure_kernels(device, elementwise_kernels(device)),
+    "head": lambda params, device: measure_kernels(device, output_head(device)),
+}
+
+
 def table(figures: dict[str, Any]) -> str:
-    """The figures as Markdown."""
-    machine, steps, speed = (figures[k] for k in ("machine", "training_step", "generation"))
+    """The sections that were measured, as Markdown."""
+    machine = figures["machine"]
     lines = [
         "# What a control network costs, and what the kernels save",
         "",
@@ -131,31 +140,37 @@ def table(figures: dict[str, Any]) -> str:
         f" vocabulary {VOCABULARY:,}, context 512). Arms in turn, medians over rounds; a ratio is"
         " the median over rounds of the ratio within a round. Seconds are this machine's, on that"
         " day.",
-        "",
-        f"## One training step: {steps['sequences']} x 512 tokens, {steps['precision']},"
-        f" {steps['rounds']} rounds",
-        "",
-        "| arm | seconds | ratio to the baseline |",
-        "|---|---|---|",
     ]
-    for arm, entry in steps["arms"].items():
-        lines.append(f"| {arm} | {entry['seconds']:.3f} | {entry['ratio']:.3f} |")
-    lines += [
-        "",
-        f"## Generating {speed['new_tokens']} tokens after {PROMPT}, with caches",
-        "",
-        "| arm | seconds | tokens/s | ratio to the baseline |",
-        "|---|---|---|---|",
-    ]
-    for arm, entry in speed["arms"].items():
-        rate = speed["new_tokens"] / entry["seconds"]
-        lines.append(f"| {arm} | {entry['seconds']:.3f} | {rate:.0f} | {entry['ratio']:.3f} |")
-    gain = speed["recomputed"]["recomputed"]["ratio"]
-    lines += ["", f"Recomputing the window at each step takes {gain:.1f} times as long."]
-    lines += ["", *whole_step_table(figures["whole_step"]), "", "## Kernels", ""]
-    if not figures["whole_step"]:
-        lines += ["Made without a GPU: the Triton and Liger forms are not in this table.", ""]
-    lines += kernel_table(figures["kernels"])
+    if own := figures.get("training_step"):
+        lines += [
+            "",
+            f"## One training step: {own['sequences']} x 512 tokens, {own['precision']},"
+            f" {own['rounds']} rounds",
+            "",
+            "| arm | seconds | ratio to the baseline |",
+            "|---|---|---|",
+        ]
+        for arm, entry in own["arms"].items():
+            lines.append(f"| {arm} | {entry['seconds']:.3f} | {entry['ratio']:.3f} |")
+    if speed := figures.get("generation"):
+        lines += [
+            "",
+            f"## Generating {speed['new_tokens']} tokens after {PROMPT}, with caches",
+            "",
+            "| arm | seconds | tokens/s | ratio to the baseline |",
+            "|---|---|---|---|",
+        ]
+        for arm, entry in speed["arms"].items():
+            rate = speed["new_tokens"] / entry["seconds"]
+            lines.append(f"| {arm} | {entry['seconds']:.3f} | {rate:.0f} | {entry['ratio']:.3f} |")
+        gain = speed["recomputed"]["recomputed"]["ratio"]
+        lines += ["", f"Recomputing the window at each step takes {gain:.1f} times as long."]
+    lines += ["", *whole_step_table(figures.get("whole_step", {}))]
+    for name, title in (("kernels", "Kernels"), ("head", "The output head with its cross-entropy")):
+        if name in figures:
+            lines += ["", f"## {title}", "", *kernel_table(figures[name])]
+    if not figures.get("whole_step"):
+        lines += ["", "Triton's and Liger's forms need a GPU: this machine has none."]
     return "\n".join(lines) + "\n"
 
 
@@ -181,11 +196,25 @@ def whole_step_table(figures: dict[str, dict[str, dict[str, float]]]) -> list[st
 
 
 def main() -> None:
-    """Measure, print and keep the table."""
-    params = experiment("paper")
-    figures = measure(params, list(params.arms))
-    write_json(JSON, figures)
-    write_text(TABLE, table(figures))
+    """Measure the sections named on the command line, or all; print and keep the table."""
+    parser = argparse.ArgumentParser(description="What control and kernels cost on this machine.")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    chosen = parser.parse_args().sections or list(SECTIONS)
+    if unknown := [name for name in chosen if name not in SECTIONS]:
+        raise InputError(f"no section {unknown[0]!r} to measure; there are {', '.join(SECTIONS)}")
+    params, device = experiment("paper"), pick_device()
+    machine = {
+        "device": describe(device),
+        "processor": platform.machine(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    kept = read_json(JSON) if JSON.exists() else {}
+    figures = kept if kept.get("machine") == machine else {"machine": machine}
+    for name in chosen:
+        figures[name] = SECTIONS[name](params, device)
+        write_json(JSON, figures)
+        write_text(TABLE, table(figures))
     print(table(figures))
 
 

@@ -7,7 +7,7 @@ with backward. The limits are measured too, by a copy and by a matrix product: n
 
 import ctypes
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.actuator import actuator, actuator_reference
+from kernels.actuator import Signal, actuator, actuator_reference
 from kernels.cache_update import cache_update
 from kernels.dispatch import HAS_TRITON
 from kernels.linear_cross_entropy import linear_cross_entropy
@@ -29,10 +29,11 @@ from ncn.benchmark_timing import in_turn
 
 TOKENS = (4096, 32_768)
 ROUNDS = 15
+BOTH = "forward and backward"
 # The published size.
 D_MODEL, N_LAYERS, N_HEADS, VOCABULARY, CONTEXT = 256, 6, 8, 50_257, 512
 EPS, PRECISION_MAX = 1e-5, 4.0
-SIGNALS = ("gain", "precision", "ffn_gate")
+SIGNALS: tuple[Signal, ...] = ("gain", "precision", "ffn_gate")
 
 Kernel = Callable[..., Tensor | tuple[Tensor, ...]]
 
@@ -40,52 +41,56 @@ Kernel = Callable[..., Tensor | tuple[Tensor, ...]]
 class Workload(NamedTuple):
     """A kernel to measure.
 
-    inputs: made for a number of tokens; what is not of a floating type has no gradient.
+    inputs: made for a number of tokens, on a CPU; what is not of a floating type has no gradient.
     forms: by name, `eager` first: all others are compared with it.
     touched: the inputs that a backward pass reads, and whose gradients it writes.
     flops: of a forward pass per token, where arithmetic is the limit; 0: memory is.
     exact: no backward pass, and not one bit may differ from eager.
     """
 
-    inputs: Callable[[int, torch.device], list[Tensor]]
+    inputs: Callable[[int], list[Tensor]]
     forms: dict[str, Kernel]
     touched: tuple[int, ...] = ()
     flops: int = 0
     exact: bool = False
 
 
-def workloads(device: torch.device, compiling: bool = True) -> dict[str, Workload]:
-    """The five kernels, in the types that a bf16 step on a GPU or a fp32 step on a CPU has."""
-    gpu = device.type == "cuda"
-    half = torch.bfloat16 if gpu else torch.float32
-    liger = gpu and find_spec("liger_kernel") is not None
+def _forms(
+    device: torch.device, compiling: bool, eager: Kernel, triton: Kernel, **others: Kernel
+) -> dict[str, Kernel]:
+    """The forms that run on `device`."""
+    made = {"eager": eager}
+    if compiling and (device.type == "cuda" or which("g++")):
+        made["compiled"] = torch.compile(eager, dynamic=False)
+    if device.type == "cuda" and HAS_TRITON:
+        made["Triton"] = triton
+    return made | others
 
-    def forms(eager: Kernel, triton: Kernel, **others: Kernel) -> dict[str, Kernel]:
-        made = {"eager": eager}
-        if compiling and (gpu or which("g++")):
-            made["compiled"] = torch.compile(eager, dynamic=False)
-        if gpu and HAS_TRITON:
-            made["Triton"] = triton
-        return made | others
 
-    def draw(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
-        stream = torch.Generator().manual_seed(seed)
-        return torch.randn(shape, generator=stream).to(device, dtype)
+def _liger(device: torch.device, module: str, function: str) -> Any:
+    """One of Liger's autograd functions, or None where it is not installed or nothing runs it."""
+    if device.type != "cuda" or find_spec("liger_kernel") is None:
+        return None
+    return getattr(import_module(f"liger_kernel.ops.{module}"), function).apply
 
-    def cross_entropy(backend: Any) -> Kernel:
-        return lambda h, weight, targets: linear_cross_entropy(h, weight, targets, backend=backend)
 
-    def norm(function: Callable[[Tensor, Tensor], Tensor]) -> Kernel:
-        return lambda x, weight: function(x, weight)
+def _draw(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
-    def signals(z: Tensor, function: Any = actuator_reference, **options: Any) -> Any:
-        return function(z, SIGNALS, "2sigmoid", PRECISION_MAX, **options)
 
-    def cache(tokens: int, _: torch.device) -> list[Tensor]:
+def elementwise_kernels(device: torch.device, compiling: bool = True) -> dict[str, Workload]:
+    """The kernels that move memory, in the types of a bf16 step on a GPU or a fp32 step on a CPU.
+
+    Args:
+        device: where they will run.
+        compiling: with the compiled form, where a compiler is at hand.
+    """
+    half = torch.bfloat16 if device.type == "cuda" else torch.float32
+
+    def cache(tokens: int) -> list[Tensor]:
         shape = (tokens // CONTEXT or 1, N_HEADS, min(tokens, CONTEXT), D_MODEL // N_HEADS)
-        k, v = draw(*shape, dtype=half), draw(*shape, dtype=half, seed=1)
-        positions = torch.arange(shape[2], device=device)
-        return [torch.zeros_like(k), torch.zeros_like(v), k, v, positions]
+        k, v = _draw(*shape, dtype=half), _draw(*shape, dtype=half, seed=1)
+        return [torch.zeros_like(k), torch.zeros_like(v), k, v, torch.arange(shape[2])]
 
     def updated(update: Callable[..., None]) -> Kernel:
         def run(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -98,51 +103,33 @@ def workloads(device: torch.device, compiling: bool = True) -> dict[str, Workloa
         keys.narrow(2, 0, k.shape[2]).copy_(k)
         values.narrow(2, 0, v.shape[2]).copy_(v)
 
-    own_norm = {"torch's own": norm(lambda x, w: F.rms_norm(x, w.shape, w, EPS))}
-    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=1024)
-    own_head: dict[str, Kernel] = {
-        "chunked": cross_entropy("chunked"),
-        "torch's own, 1024 rows a chunk": lambda h, weight, targets: F.linear_cross_entropy(
-            h, weight, targets, options=options
-        ),
-    }
-    if liger:
-        rms = import_module("liger_kernel.ops.rms_norm").LigerRMSNormFunction
-        ops = import_module("liger_kernel.ops.fused_linear_cross_entropy")
-        fused = ops.LigerFusedLinearCrossEntropyFunction
-        own_norm["Liger's"] = norm(lambda x, w: rms.apply(x, w, EPS, 0.0, "llama", False))
-        own_head["Liger's"] = lambda h, weight, targets: fused.apply(h, weight, targets)[0]
-
-    def head(dtype: torch.dtype) -> Workload:
-        def inputs(tokens: int, _: torch.device) -> list[Tensor]:
-            weight = 0.02 * draw(VOCABULARY, D_MODEL, seed=1)
-            stream = torch.Generator().manual_seed(2)
-            targets = torch.randint(VOCABULARY, (tokens,), generator=stream).to(device)
-            return [draw(tokens, D_MODEL, dtype=dtype), weight.to(dtype), targets]
-
-        made = forms(cross_entropy("reference"), cross_entropy("triton"), **own_head)
-        return Workload(inputs, made, flops=2 * VOCABULARY * D_MODEL)
-
+    norms: dict[str, Kernel] = {"torch's own": lambda x, w: F.rms_norm(x, w.shape, w, EPS)}
+    if (liger := _liger(device, "rms_norm", "LigerRMSNormFunction")) is not None:
+        norms["Liger's"] = lambda x, w: liger(x, w, EPS, 0.0, "llama", False)
     return {
         "rms_norm": Workload(
-            lambda n, _: [draw(n, D_MODEL), draw(D_MODEL, seed=1)],
-            forms(
-                norm(lambda x, w: rms_norm_reference(x, w, EPS)),
-                norm(lambda x, w: rms_norm(x, w, EPS, backend="triton")),
-                **own_norm,
+            lambda n: [_draw(n, D_MODEL), _draw(D_MODEL, seed=1)],
+            _forms(
+                device, compiling,
+                lambda x, w: rms_norm_reference(x, w, EPS),
+                lambda x, w: rms_norm(x, w, EPS, backend="triton"),
+                **norms,
             ),
             touched=(0, 1),
         ),
         "actuator": Workload(
-            lambda n, _: [3 * draw(n, N_LAYERS * len(SIGNALS), dtype=half)],
-            forms(signals, lambda z: signals(z, actuator, backend="triton")),
+            lambda n: [3 * _draw(n, N_LAYERS * len(SIGNALS), dtype=half)],
+            _forms(
+                device, compiling,
+                lambda z: actuator_reference(z, SIGNALS, "2sigmoid", PRECISION_MAX),
+                lambda z: actuator(z, SIGNALS, "2sigmoid", PRECISION_MAX, backend="triton"),
+            ),
             touched=(0,),
         ),
         "modulated_add": Workload(
-            lambda n, _: [
-                draw(n, D_MODEL), draw(n, D_MODEL, dtype=half, seed=1), draw(n, seed=2)
-            ],
-            forms(
+            lambda n: [_draw(n, D_MODEL), _draw(n, D_MODEL, dtype=half, seed=1), _draw(n, seed=2)],
+            _forms(
+                device, compiling,
                 modulated_add_reference,
                 lambda x, y, s: modulated_add(x, y, s, backend="triton"),
             ),
@@ -150,83 +137,113 @@ def workloads(device: torch.device, compiling: bool = True) -> dict[str, Workloa
         ),
         "cache_update": Workload(
             cache,
-            forms(
+            _forms(
+                device, compiling,
                 updated(lambda *tensors: cache_update(*tensors, backend="reference")),
                 updated(lambda *tensors: cache_update(*tensors, backend="triton")),
                 **{"torch's own": updated(narrow_copy)},
             ),
             exact=True,
         ),
-        **{
-            f"linear_cross_entropy, {str(dtype).removeprefix('torch.')}": head(dtype)
-            for dtype in ((torch.bfloat16,) if gpu else (torch.float32, torch.bfloat16))
-        },
     }  # fmt: skip
+
+
+def output_head(device: torch.device, compiling: bool = True) -> dict[str, Workload]:
+    """The output head with its cross-entropy, in bf16, and on a CPU in fp32 too; as above."""
+
+    def cross_entropy(backend: Any) -> Kernel:
+        return lambda h, weight, targets: linear_cross_entropy(h, weight, targets, backend=backend)
+
+    def head(dtype: torch.dtype) -> Workload:
+        def inputs(tokens: int) -> list[Tensor]:
+            weight = 0.02 * _draw(VOCABULARY, D_MODEL, seed=1)
+            stream = torch.Generator().manual_seed(2)
+            targets = torch.randint(VOCABULARY, (tokens,), generator=stream)
+            return [_draw(tokens, D_MODEL, dtype=dtype), weight.to(dtype), targets]
+
+        reference, triton = cross_entropy("reference"), cross_entropy("triton")
+        forms = _forms(device, compiling, reference, triton, **others)
+        return Workload(inputs, forms, flops=2 * VOCABULARY * D_MODEL)
+
+    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=1024)
+    others: dict[str, Kernel] = {
+        "chunked": cross_entropy("chunked"),
+        "torch's own, 1024 rows a chunk": lambda h, weight, targets: F.linear_cross_entropy(
+            h, weight, targets, options=options
+        ),
+    }
+    module, function = "fused_linear_cross_entropy", "LigerFusedLinearCrossEntropyFunction"
+    if (liger := _liger(device, module, function)) is not None:
+        others["Liger's"] = lambda h, weight, targets: liger(h, weight, targets)[0]
+    types = {"bf16": torch.bfloat16} | ({} if device.type == "cuda" else {"fp32": torch.float32})
+    return {f"linear_cross_entropy, {name}": head(dtype) for name, dtype in types.items()}
 
 
 def measure_kernels(
     device: torch.device,
+    chosen: Mapping[str, Workload],
     tokens: Sequence[int] = TOKENS,
     rounds: int = ROUNDS,
-    chosen: dict[str, Workload] | None = None,
 ) -> dict[str, Any]:
     """The measured limits, and a row a kernel, size, pass and form."""
     limits = {"bytes_per_second": _copy_rate(device), "flops_per_second": _product_rate(device)}
     rows = []
-    for name, workload in (chosen or workloads(device)).items():
+    for name, workload in chosen.items():
         for size in tokens:
-            if workload.flops and device.type == "cpu" and size > TOKENS[0]:
-                continue  # the naive logits with their gradient alone: 13 GB
-            few = workload.flops and device.type == "cpu"  # seconds a call
-            rows += _measured(name, workload, size, device, limits, 2 if few else rounds)
-            gc.collect()
+            passes = ["forward"] if workload.exact else ["forward", BOTH]
+            times = rounds
+            if workload.flops and device.type == "cpu":  # many seconds a call
+                passes, times = [BOTH], 1
+                if size > TOKENS[0]:
+                    continue  # the naive logits with their gradient alone: 13 GB
+            for what in passes:
+                rows += _measured(name, workload, size, what, device, limits, times)
+                gc.collect()
     return {"limits": limits, "rows": rows}
 
 
 def _measured(
-    name: str, workload: Workload, tokens: int, device: torch.device,
+    name: str, workload: Workload, tokens: int, what: str, device: torch.device,
     limits: dict[str, float], rounds: int,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """The rows of one kernel at one size."""
-    inputs = workload.inputs(tokens, device)
-    passes = ("forward",) if workload.exact else ("forward", "forward and backward")
+    """The rows of one pass of a kernel at one size."""
+    inputs = [each.to(device) for each in workload.inputs(tokens)]
+    backward = what == BOTH
     rows = []
-    for what in passes:
-        backward = what != "forward"
-        runs = {form: _run(kernel, inputs, backward) for form, kernel in workload.forms.items()}
-        exact = workload.forms["eager"]
-        if workload.flops:  # all logits in fp64 would not fit
-            exact = lambda *each: linear_cross_entropy(*each, backend="chunked")  # noqa: E731
-        double = [each.double() if each.is_floating_point() else each for each in inputs]
-        truth = _run(exact, inputs if workload.exact else double, backward)()
-        peaks, errors = {}, {}
-        for form, run in runs.items():  # the first call of a form compiles it
-            errors[form] = max(_error(a, b) for a, b in zip(run(), truth, strict=True))
-            peaks[form] = peak_bytes(run, device)
-        # The least that has to move; `truth` is in fp64, what a form returns in fp32.
-        outputs = truth if not backward else truth[: len(truth) - _differentiable(inputs)]
-        width = inputs[0].element_size() if workload.exact else 4
-        moved = (
-            sum(each.nbytes for each in inputs[:4])
-            if workload.exact
-            else sum(each.nbytes for each in inputs) + sum(each.numel() * width for each in outputs)
-        )
-        if backward:
-            moved += sum(each.numel() * width for each in outputs)
-            moved += 2 * sum(inputs[place].nbytes for place in workload.touched)
-        work = workload.flops * tokens * (3 if backward else 1) or moved
-        limit = limits["flops_per_second" if workload.flops else "bytes_per_second"]
-        del truth, outputs, double
-        seconds = _seconds(runs, device, rounds, f"{name}, {tokens:,} tokens, {what}")
-        for form in runs:
-            rows.append({
-                "kernel": name, "tokens": tokens, "pass": what, "form": form,
-                "seconds": seconds[form], "per_second": work / seconds[form],
-                "unit": "FLOP" if workload.flops else "B",
-                "share_of_limit": work / seconds[form] / limit,
-                "speed": seconds["eager"] / seconds[form],
-                "peak_bytes": peaks[form], "error": errors[form],
-            })  # fmt: skip
+    runs = {form: _run(kernel, inputs, backward) for form, kernel in workload.forms.items()}
+    exact = workload.forms["eager"]
+    if workload.flops:  # all logits in fp64 would not fit
+        exact = lambda *each: linear_cross_entropy(*each, backend="chunked")  # noqa: E731
+    double = [each.double() if each.is_floating_point() else each for each in inputs]
+    truth = _run(exact, inputs if workload.exact else double, backward)()
+    peaks, errors = {}, {}
+    for form, run in runs.items():  # the first call of a form compiles it
+        errors[form] = max(_error(a, b) for a, b in zip(run(), truth, strict=True))
+        peaks[form] = peak_bytes(run, device)
+    # The least that has to move; `truth` is in fp64, what a form returns in fp32.
+    outputs = truth if not backward else truth[: len(truth) - _differentiable(inputs)]
+    width = inputs[0].element_size() if workload.exact else 4
+    moved = (
+        sum(each.nbytes for each in inputs[:4])
+        if workload.exact
+        else sum(each.nbytes for each in inputs) + sum(each.numel() * width for each in outputs)
+    )
+    if backward:
+        moved += sum(each.numel() * width for each in outputs)
+        moved += 2 * sum(inputs[place].nbytes for place in workload.touched)
+    work = workload.flops * tokens * (3 if backward else 1) or moved
+    limit = limits["flops_per_second" if workload.flops else "bytes_per_second"]
+    del truth, outputs, double
+    seconds = _seconds(runs, device, rounds, f"{name}, {tokens:,} tokens, {what}")
+    for form in runs:
+        rows.append({
+            "kernel": name, "tokens": tokens, "pass": what, "form": form,
+            "seconds": seconds[form], "per_second": work / seconds[form],
+            "unit": "FLOP" if workload.flops else "B",
+            "share_of_limit": work / seconds[form] / limit,
+            "speed": seconds["eager"] / seconds[form],
+            "peak_bytes": peaks[form], "error": errors[form],
+        })  # fmt: skip
     return rows
 
 
