@@ -185,7 +185,12 @@ def train_model(
                 progress.say(_seen(row, max_steps, sample(model) if sample else ""))
                 model.train()
             if live and first and (look or time.monotonic() - shown > LIVE_SECONDS):
-                live(log.rows)
+                try:
+                    live(log.rows)
+                except (
+                    OSError
+                ) as error:  # a full disk; DVC's queue deletes the folder of a dead job
+                    progress.say(f"the log so far cannot be written: {error.strerror}")
                 shown = time.monotonic()
 
 

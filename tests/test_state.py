@@ -107,6 +107,16 @@ def states(small: Params, tmp_path: Path) -> Iterator[States]:
         yield opened
 
 
+def test_a_log_that_cannot_be_shown_stops_nothing(
+    small: Params, undisturbed: tuple[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def live(log: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    assert_equal(trained(small, live=live), undisturbed)
+    assert "run: the log so far cannot be written: No space left" in capsys.readouterr().err
+
+
 def test_a_loss_that_is_not_finite_names_the_last_good_state(
     small: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
