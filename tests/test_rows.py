@@ -12,7 +12,7 @@ from ncn.control import ControlNetwork
 from ncn.corpus import choose_validation, open_rows, write_corpus
 from ncn.engine import Engine
 from ncn.errors import InputError
-from ncn.evaluation import score_sequences
+from ncn.evaluation import score_tokens
 from ncn.model import LanguageModel, build_model
 from ncn.rows import ToldRows, measured, split_rows, training_rows, validation_rows
 from ncn.tokenizer import load_tokenizer, train_tokenizer
@@ -145,5 +145,5 @@ def test_a_model_learns_what_only_its_task_tells(tiny: Params) -> None:
     ):
         model = build_model(with_arm(tiny, tasks=2), "special", VOCABULARY, 1)
         train_model(model, rows, train, 1, name)
-        losses[name] = score_sequences(model, rows, 16).mean()
+        losses[name] = score_tokens(model, rows, 16).mean()
     assert losses["told"] < 0.1 < np.log(2) - 0.01 < losses["untold"]
