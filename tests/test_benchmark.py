@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ncn import benchmark, benchmark_kernels
+from ncn import benchmark_kernels, benchmark_training
 from ncn.benchmark_kernels import (
     Workload,
     elementwise_kernels,
@@ -56,19 +56,38 @@ def test_the_least_bytes_of_a_modulated_add_are_counted(small: dict[str, Workloa
 
 
 def test_without_a_gpu_the_whole_steps_stay_empty() -> None:
-    assert benchmark.whole_steps(None, torch.device("cpu")) == {}  # type: ignore[arg-type]
-    text = "\n".join(benchmark.whole_step_table({}))
+    assert benchmark_training.whole_steps(None, torch.device("cpu")) == {}  # type: ignore[arg-type]
+    text = "\n".join(benchmark_training.whole_step_table({}))
     assert "no GPU: nothing was measured" in text
 
 
 def test_whole_steps_name_speed_and_overhead() -> None:
     entry = {"seconds": 0.01, "ratio": 1.02, "tokens_per_second": 3.2768e6, "peak_bytes": 2**31}
-    (line,) = [
-        each for each in benchmark.whole_step_table({"eager": {"ncn": entry}}) if "ncn" in each
-    ]
+    lines = benchmark_training.whole_step_table({"eager": {"ncn": entry}})
+    (line,) = [each for each in lines if "ncn" in each]
     assert line == "| eager | ncn | 10.0 | 3,276,800 | 1.020 | 2.0 GiB | 2.6 min |"
 
 
 def test_memory_is_what_a_pass_takes_at_its_height() -> None:
     taken = benchmark_kernels.peak_bytes(lambda: torch.ones(2**24, device=DEVICE).sum(), DEVICE)
     assert 0.99 * 2**26 <= taken < 2**27  # Linux counts resident pages in batches
+
+
+def test_forms_of_a_step_are_beside_the_plainest() -> None:
+    forms = {
+        benchmark_training.PLAIN: {"seconds": 8.0, "ratio": 1.0, "peak_bytes": 4e9},
+        "fp32, compiled": {"seconds": 4.0, "ratio": 0.5, "peak_bytes": 1e9},
+    }
+    figures = {
+        "arm": "ncn_causal", "sequences": 8, "rounds": 5, "auto": "fp32", "forms": forms,
+        "loading_seconds": 0.004, "start_up_seconds": 5.0,
+    }  # fmt: skip
+    text = "\n".join(benchmark_training.speed_table(figures))
+    assert "| fp32, compiled | 4.00 | 1,024 | 2.00 | 1,000 MB | 0.25 |" in text
+    assert "4.00 ms, 0.1 % of the fastest step" in text
+    assert "no units for bf16" in text
+
+
+def test_a_batch_is_loaded_from_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark_training, "LOADED_ROWS", 64)
+    assert 0 < benchmark_training.loading_seconds(8, DEVICE) < 0.1
