@@ -2,16 +2,19 @@
 
 import time
 from datetime import timedelta
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from kernels.dispatch import resolve
 from kernels.linear_cross_entropy import logits_at_once
 from ncn.config import Params, Train
 from ncn.device import describe, mixed_precision, pick_device
-from ncn.model import LanguageModel, build_model
+from ncn.distributed import processes
+from ncn.model import LanguageModel, RunBlock, build_model, run_as_it_is
 from ncn.training import count_steps
 
 PROBE_SECONDS = 0.5
@@ -19,6 +22,7 @@ PROBE_SECONDS = 0.5
 BYTES_PER_TOKEN = 4.067
 GPT2_VOCABULARY = 50_257
 STORY_BYTES = 1020  # of the builtin source, on average
+RECOMPUTED = partial(checkpoint, use_reentrant=False)
 
 
 class Cost(NamedTuple):
@@ -26,8 +30,9 @@ class Cost(NamedTuple):
 
     steps: int
     tokens: int
-    tokens_per_second: float
-    peak_bytes: int
+    tokens_per_second: float  # of all processes
+    peak_bytes: int  # of one process
+    settings: str = ""  # what the figures speak of, where that is not plain
 
     @property
     def seconds(self) -> float:
@@ -39,61 +44,83 @@ class Cost(NamedTuple):
             f"{self.steps:,} steps, {self.tokens / 1e6:,.1f} M tokens"
             f" at {self.tokens_per_second:,.0f} a second:"
             f" about {timedelta(seconds=round(self.seconds))}"
-            f" and {self.peak_bytes / 2**30:.1f} GiB of memory"
+            f" and {self.peak_bytes / 2**30:.1f} GiB of memory{self.settings}"
         )
 
 
 def training_cost(model: LanguageModel, train: Train, n_rows: int) -> Cost:
     """Estimate the training of `model` on n_rows sequences by a few passes over random tokens.
 
-    Memory is the weights, gradients and two moments, plus what autograd keeps for a micro-batch,
-    plus the logits held at once. The model is left as it was, without gradients.
+    Memory is the weights, gradients and two moments, plus what the backward pass of a micro-batch
+    takes, plus the logits held at once. The passes are not compiled. The model is left as it was,
+    without gradients. One of several ranks measures while the others wait.
 
     Raises:
         InputError: this machine lacks the kernels that `train` asks for.
     """
     model.use_kernels(train.kernels)
+    run_block = RECOMPUTED if train.checkpointing else run_as_it_is
     length, vocab_size = model.config.context_length, model.config.vocab_size
     steps = count_steps(n_rows, train)
-    weights = sum(parameter.nbytes for parameter in model.parameters())
-    # What is kept for a second sequence is kept for each; the rest, as the gradient of the output
-    # head, once.
-    first, second = (_kept_bytes(model, train, sequences) for sequences in (1, 2))
-    activations = second - first
-    rows = train.micro_batch_size * length
-    backend = resolve(train.kernels, model.embedding.weight.device)
+    batch = train.micro_batch_size * train.grad_accum_steps
+    micro = min(train.micro_batch_size, max(1, batch // train.processes))  # of one process
     sequences = 1
-    seconds = _pass(model, train, sequences)
-    while seconds < PROBE_SECONDS and sequences < train.micro_batch_size:
-        sequences = min(2 * sequences, train.micro_batch_size)
-        seconds = _pass(model, train, sequences)
+    seconds = _pass(model, train, sequences, run_block)
+    while seconds < PROBE_SECONDS and sequences < micro:
+        sequences = min(2 * sequences, micro)
+        seconds = _pass(model, train, sequences, run_block)
+    logits = logits_at_once(
+        micro * length, vocab_size, resolve(train.kernels, model.embedding.weight.device)
+    )
+    notes = " a process" if train.processes > 1 else ""
     return Cost(
         steps=steps,
-        tokens=steps * train.micro_batch_size * train.grad_accum_steps * length,
-        tokens_per_second=sequences * length / seconds,
-        peak_bytes=4 * weights
-        + (first - activations)
-        + train.micro_batch_size * activations
-        + 4 * logits_at_once(rows, vocab_size, backend),
+        tokens=steps * batch * length,
+        tokens_per_second=processes() * sequences * length / seconds,
+        peak_bytes=_held_bytes(model, train) + _kept_bytes(model, train, micro) + 4 * logits,
+        settings=notes + (", before compilation" if train.compile else ""),
     )
 
 
+def _held_bytes(model: LanguageModel, train: Train) -> int:
+    """Bytes of weights, gradients and two moments in one process."""
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    if train.sharding == "fsdp":  # a part of each, beside the whole model that is scored and saved
+        return weights + 4 * weights // train.processes
+    return 4 * weights
+
+
 def _kept_bytes(model: LanguageModel, train: Train, sequences: int) -> int:
-    """Bytes that autograd keeps from a forward pass for its backward pass, weights not counted."""
-    kept: dict[int, int] = {}
+    """Bytes that the backward pass of a micro-batch takes."""
+
+    def kept(run_block: RunBlock) -> int:
+        # What is kept for a second sequence is kept for each; the rest, as the gradient of the
+        # output head, once.
+        first, second = (_saved_bytes(model, train, n, run_block) for n in (1, 2))
+        return first + (sequences - 1) * (second - first)
+
+    whole, inputs = kept(run_as_it_is), kept(RECOMPUTED)
+    layer = (whole - inputs) // model.config.n_layers
+    # On the way back, a layer's gradients take about what the layer does.
+    return (inputs + layer if train.checkpointing else whole) + layer
+
+
+def _saved_bytes(model: LanguageModel, train: Train, sequences: int, run_block: RunBlock) -> int:
+    """Bytes that autograd keeps of a forward pass over `sequences`, weights not counted."""
+    saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _pass(model, train, sequences)
+        _pass(model, train, sequences, run_block)
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    return sum(size for place, size in kept.items() if place not in own)
+    return sum(size for place, size in saved.items() if place not in own)
 
 
-def _pass(model: LanguageModel, train: Train, sequences: int) -> float:
+def _pass(model: LanguageModel, train: Train, sequences: int, run_block: RunBlock) -> float:
     """Seconds of one forward and backward pass over random tokens."""
     device = next(model.parameters()).device
     shape = (sequences, model.config.context_length)
@@ -102,7 +129,7 @@ def _pass(model: LanguageModel, train: Train, sequences: int) -> float:
     ).to(device)
     start = time.perf_counter()
     with mixed_precision(device, train.precision):
-        loss, _ = model.loss(tokens, tokens)
+        loss, _ = model.loss(tokens, tokens, run_block=run_block)
     loss.backward()
     model.zero_grad()
     if device.type == "cuda":
