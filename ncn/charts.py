@@ -57,9 +57,12 @@ CONFIG: Spec = {
 
 
 def arm_colours(arms: Iterable[str]) -> dict[str, str]:
-    """A colour (#RRGGBB) for each arm: fixed for the named ones, then by order of appearance."""
-    further = cycle(FURTHER_COLOURS)
-    return {arm: ARM_COLOURS.get(arm) or next(further) for arm in arms}
+    """A colour (#RRGGBB) for each arm: fixed for the named ones, then by name, as DVC's plots."""
+    arms = list(arms)
+    further = dict(
+        zip(sorted(set(arms) - ARM_COLOURS.keys()), cycle(FURTHER_COLOURS), strict=False)
+    )
+    return {arm: ARM_COLOURS.get(arm) or further[arm] for arm in arms}
 
 
 def learning_curves(

@@ -20,7 +20,7 @@ from ncn.config import SIGNALS, Params
 from ncn.reference import PUBLISHED_RUN_1, differences_to_published
 from ncn.report_charts import LOGGED, columns_of, page_charts, tables_of
 from ncn.report_inputs import Inputs, has_control
-from ncn.rounding import DASH, count, interval, is_number, margin, number
+from ncn.rounding import DASH, count, interval, is_number, margin, number, typeset
 from ncn.vega import bundle
 
 VERDICTS = get_args(Verdict)
@@ -58,6 +58,7 @@ def render(params: Params, inputs: Inputs) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"number": number, "interval": interval, "count": count}
+    environment.filters["typeset"] = typeset
     differences = differences_to_published(params)
     drawn = page_charts(params, inputs, comparable=not differences)
     colours = arm_colours([PUBLISHED, *params.arms])
@@ -170,6 +171,6 @@ def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:
         for name, each in value.items():
             yield from _flat(each, f"{key}.{name}" if key else name)
     elif isinstance(value, list):
-        yield key, ", ".join(map(str, value))
+        yield key, ", ".join(map(str, value)) or "none"
     elif value is not None:
         yield key, str(value)

@@ -1,6 +1,7 @@
 """Numbers as a page shows them: rounded for reading; metrics/ keeps them whole."""
 
 import math
+import re
 from typing import TypeGuard
 
 DASH = "–"
@@ -46,6 +47,11 @@ def margin(value: float, low: float, high: float) -> tuple[str, str, str]:
 def count(value: int | None) -> str:
     """A whole number in full; a dash where there is none."""
     return f"{value:,}" if is_number(value) else DASH
+
+
+def typeset(text: str) -> str:
+    """The words of metrics/, which are ASCII, with the signs that the page has elsewhere."""
+    return re.sub(r"(?<![\w-])-(?=\d)", MINUS, text.replace("+-", "±"))
 
 
 def _decimals(largest: float) -> int:

@@ -32,7 +32,7 @@ PLOTS_PAGE_TEXT = """<!DOCTYPE html>
 <style>
 body {{ margin: 1.5rem; color: #1c1f24; background: #fff;
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Arial, sans-serif; }}
-body > div {{ margin-bottom: 2rem; max-width: 100%; overflow-x: auto; }}
+body > .vega-embed {{ display: block; margin-bottom: 2rem; max-width: 100%; overflow-x: auto; }}
 </style>
 <script>{bundle}
 {{
@@ -45,8 +45,11 @@ body > div {{ margin-bottom: 2rem; max-width: 100%; overflow-x: auto; }}
     else if (spec.data) charts.set(same, {{element, spec}});
   }};
   addEventListener("DOMContentLoaded", () => {{
-    for (const {{element, spec}} of charts.values())
+    for (const {{element, spec}} of charts.values()) {{
+      if (spec.usermeta?.one_chart) // colours go by order of appearance: as in the report
+        spec.data.values.sort((a, b) => (a.arm > b.arm) - (a.arm < b.arm));
       draw(element, spec, {{mode: "vega-lite", renderer: "svg", actions}});
+    }}
   }});
 }}
 </script>

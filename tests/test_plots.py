@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from ruamel.yaml import YAML
 
 from ncn.artifacts import CURVES, training_log
-from ncn.charts import ARM_COLOURS, FURTHER_COLOURS, SCAN_COLOURS
+from ncn.charts import ARM_COLOURS, FURTHER_COLOURS, SCAN_COLOURS, arm_colours
 from ncn.config import Params
 from ncn.files import read_tsv, write_tsv
 from ncn.vega import PLOTS_PAGE, plots_page
@@ -76,6 +76,32 @@ def test_show_draws_every_arm_in_its_colour_and_asks_for_nothing(
         assert seen.page.locator("svg.marks").nth(2).locator(".mark-rect path").count() > 100
     assert seen.said == []
     assert seen.asked == [page.as_uri()]
+
+
+def test_an_arm_has_the_colour_of_the_report_in_every_chart(
+    chromium: Browser, repository: Params
+) -> None:
+    arms = repository.arms | {arm: {"frozen": True} for arm in ("zeta", "run_1", "alpha")}
+    write_results(repository.model_copy(update={"arms": arms}))
+    with visit(chromium, plots("show")) as seen:
+        seen.page.wait_for_function("() => document.querySelectorAll('svg.marks').length === 3")
+        for chart in (0, 1):
+            marks = seen.page.locator("svg.marks").nth(chart)
+            for arm, colour in arm_colours(arms).items():
+                line = f".mark-line path[stroke='{colour}'][aria-label*='arm: {arm};']"
+                assert marks.locator(line).count() > 0
+
+
+def test_files_that_share_a_chart_leave_no_gap(chromium: Browser, repository: Params) -> None:
+    write_results(repository.model_copy(update={"seeds": list(range(1, 9))}))
+    gap = """(() => {
+        const [first, second] = [...document.querySelectorAll('svg.marks')]
+            .map((each) => each.getBoundingClientRect());
+        return second.top - first.bottom;
+    })()"""
+    with visit(chromium, plots("show")) as seen:
+        seen.page.wait_for_function("() => document.querySelectorAll('svg.marks').length === 3")
+        assert seen.number(gap) < 60
 
 
 def test_diff_draws_both_revisions(chromium: Browser, repository: Params) -> None:

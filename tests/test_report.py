@@ -37,7 +37,7 @@ from ncn.reference import PUBLISHED_SETTINGS
 from ncn.report import headline, render
 from ncn.report_charts import page_charts, tables_of
 from ncn.report_inputs import gather, has_control, not_finite
-from ncn.rounding import interval, margin, number
+from ncn.rounding import interval, margin, number, typeset
 from ncn.vega import to_svg
 from stages import report as stage
 from tests.conftest import ROOT
@@ -425,6 +425,10 @@ def test_versions_are_those_of_the_lock(params: Params) -> None:
     assert "torch 2.13.0, numpy 2.4.1." in page_of(params).text
 
 
+def test_a_setting_that_is_an_empty_list_says_so(params: Params) -> None:
+    assert "sliders none" in page_of(params).text
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
@@ -453,6 +457,13 @@ def test_a_margin_has_the_decimals_that_its_interval_is_worth() -> None:
     assert margin(0.0157, 0.0097, 0.0216) == ("+0.016", "+0.010", "+0.022")
     assert margin(-1.234, -3.0, 2.0) == ("−1.2", "−3.0", "+2.0")
     assert margin(0.0, 0.0, 0.0) == ("+0.0000", "+0.0000", "+0.0000")
+
+
+def test_words_have_the_signs_of_the_numbers_beside_them() -> None:
+    words = "-1.2 [-3, +4], within +-0.01, 0.99-1.05, 8e-07, layer 1 - layer 2, run-1"
+    assert (
+        typeset(words) == "−1.2 [−3, +4], within ±0.01, 0.99-1.05, 8e-07, layer 1 - layer 2, run-1"
+    )
 
 
 def test_nan_is_found_at_any_depth() -> None:

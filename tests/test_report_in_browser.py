@@ -55,6 +55,12 @@ def test_no_chart_is_wider_than_its_place_on_a_phone(chromium: Browser, report: 
         assert seen.number(f"{wide}.length") == 0
 
 
+def test_a_claims_figure_reads_as_one_line_on_a_phone(chromium: Browser, report: Path) -> None:
+    with visit(chromium, report, width=390) as seen:
+        figure = seen.page.locator(".claims td.figure[data-head]").nth(1)
+        assert figure.inner_text() == "0.2500 [0.1500, 0.3500] nats"
+
+
 def test_without_scripts_the_pictures_stand_and_the_switches_do_not(
     chromium: Browser, report: Path
 ) -> None:
@@ -112,6 +118,19 @@ def test_the_dark_page_is_dark_and_the_paper_is_white(chromium: Browser, report:
         assert seen.page.evaluate(baseline) != on_dark
         assert not seen.page.locator("#learning .switches").is_visible()
         assert seen.page.locator("[data-chart=loss] svg").is_visible()
+
+
+def test_on_paper_a_row_of_charts_may_start_where_the_text_ends(
+    chromium: Browser, report: Path
+) -> None:
+    # One that must not be torn from what follows takes Chromium's whole grid to the next page.
+    glued = """[...document.querySelectorAll('.charts *')]
+        .filter((each) => getComputedStyle(each).breakAfter === 'avoid')"""
+    with visit(chromium, report) as seen:
+        seen.page.emulate_media(media="print")
+        assert seen.number(f"{glued}.length") == 0
+        whole = "getComputedStyle(document.querySelector('.charts > figure')).breakInside"
+        assert seen.page.evaluate(whole) == "avoid"
 
 
 def test_the_committed_page_is_quiet_too(chromium: Browser, tmp_path: Path) -> None:
