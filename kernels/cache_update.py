@@ -71,7 +71,7 @@ def _launch(keys: Tensor, values: Tensor, k: Tensor, v: Tensor, positions: Tenso
     _copy[grid](keys, values, k, v, p, *shape, *strides, block_t, block_k, debug=True)
 
 
-@torch.library.custom_op("ncn::cache_update", mutates_args=("keys", "values"))
+@torch.library.custom_op("ncn_kernels::cache_update", mutates_args=("keys", "values"))
 def _cache_update(
     keys: Tensor, values: Tensor, k: Tensor, v: Tensor, positions: Tensor, triton: bool
 ) -> None:

@@ -58,13 +58,16 @@ def assert_as_exact_as_torch(kernel: Kernel, plain: Kernel, inputs: Sequence[Ten
 
 
 def with_fault(module: ModuleType, right: str, wrong: str, folder: Path) -> ModuleType:
-    """A copy of a kernel's module in which the only `right` is `wrong`: tests must notice."""
+    """A copy of a kernel's module in which the only `right` is `wrong`: tests must notice.
+
+    Its operators have names of their own: under the old ones they would replace the right ones.
+    """
     assert module.__file__ is not None
     text = Path(module.__file__).read_text()
     assert text.count(right) == 1, f"{right!r} is there {text.count(right)} times"
     name = f"faulty_{module.__name__.split('.')[-1]}"
     file = folder / f"{name}.py"  # Triton reads the source of its kernels from a file
-    file.write_text(text.replace(right, wrong).replace("ncn::", f"{name}::"))
+    file.write_text(text.replace(right, wrong).replace("ncn_kernels::", f"{name}::"))
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None

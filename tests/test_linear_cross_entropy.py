@@ -418,6 +418,7 @@ def test_a_fault_is_noticed(backend: str, right: str, wrong: str, tmp_path: Path
             h, weight, targets = draw(N, D), 3 * draw(V, D, seed=1), some_targets(N, V)
             check(backend, h, weight, targets, "mean", False, faulty)
             check(backend, h, weight, targets, "none", True, faulty)
+    check(backend, h, weight, targets, "mean", False)  # the module itself is as right as before
 
 
 @needs_gpu
