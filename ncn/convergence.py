@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import median_filter
 from scipy.optimize import OptimizeWarning, curve_fit
-from scipy.signal import lfilter
-from scipy.stats import t as student_t
+from scipy.special import stdtrit as student_quantile  # scipy.stats is slow to import
 
 from ncn.config import Convergence
 from ncn.errors import InputError
@@ -101,9 +101,7 @@ class PowerLaw:
 def ewma(values: Floats, span: int) -> Floats:
     """Recursive moving average y_t = y_(t-1) + 2/(span+1) (x_t - y_(t-1)), y_0 = x_0; [points]."""
     alpha = 2 / (span + 1)
-    # Filtering the distance from x_0 makes a constant series come out exactly constant.
-    average: Floats = values[0] + lfilter([alpha], [1, alpha - 1], values - values[0])
-    return average
+    return np.array(list(accumulate(values.tolist(), lambda y, x: y + alpha * (x - y))))
 
 
 def classify(
@@ -258,7 +256,7 @@ def power_law(tokens: npt.ArrayLike, losses: npt.ArrayLike, *, skip: float = 0.0
         return PowerLaw(reason="the fit did not converge")
     if np.any(best - low < 1e-6) or np.any(high - best < 1e-6):
         return PowerLaw(reason="the curve determines no power law: the fit ends at a bound")
-    wide = student_t.ppf(0.975, len(y) - 3) * _autocorrelation_factor(
+    wide = student_quantile(len(y) - 3, 0.975) * _autocorrelation_factor(
         y - _offset_power(log_n, *best)
     )
     error = wide * np.sqrt(np.diag(covariance))
@@ -516,7 +514,7 @@ def _slope(x: Floats, y: Floats) -> tuple[float, float]:
         return slope, 0.0
     residual = y - y.mean() - slope * x
     error = np.sqrt(residual @ residual / freedom / (x @ x))
-    return slope, float(student_t.ppf(0.975, freedom) * error)
+    return slope, float(student_quantile(freedom, 0.975) * error)
 
 
 def _centred_mean(values: Floats, width: int) -> Floats:

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import t as student_t
+from scipy.special import stdtrit as student_quantile  # scipy.stats is slow to import
 
 Floats = NDArray[np.float64]
 # Mean losses of K arms [K, ...] in nats a token -> the quantity of interest [...].
@@ -64,9 +64,9 @@ class Estimate:
     def half_width(self, confidence: float) -> float:
         """Half the interval that covers with probability `confidence`."""
         tail = (1 + confidence) / 2
-        variance = self.clusters * student_t.ppf(tail, self.n_clusters - 1) ** 2
+        variance = self.clusters * student_quantile(self.n_clusters - 1, tail) ** 2
         if self.n_seeds > 1:
-            variance += self.seeds * student_t.ppf(tail, self.n_seeds - 1) ** 2
+            variance += self.seeds * student_quantile(self.n_seeds - 1, tail) ** 2
         return float(np.sqrt(variance))
 
     def interval(self, confidence: float = 0.95) -> Interval:
