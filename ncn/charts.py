@@ -85,9 +85,10 @@ def learning_curves(
         smooth: average the bold line over bins of equal width on the logarithmic axis, for noisy
             series. (An EWMA would trail the steep start by far.)
     """
-    x = _quantity("tokens", "training tokens", scale={"type": "log", "nice": False}, ticks=6)
+    log = {"type": "log", "nice": False}
+    x = _quantity("tokens", "training tokens", scale=log, ticks=6)
     x["axis"]["format"] = "~s"
-    vertical = _quantity(y, title, scale={"type": "log"} if log_y else {"zero": False}, ticks=6)
+    vertical = _quantity(y, title, scale=log if log_y else {"zero": False}, ticks=6)
     vertical["axis"]["grid"] = not log_y  # its lines would be many
     bins = "floor(log(datum.tokens) / LN10 * 12)" if smooth else "datum.tokens"
     mean = [
@@ -169,7 +170,7 @@ def differences(colours: Mapping[str, str], several_seeds: bool) -> Spec:
     A hollow point sees the future: its perplexity is not a language model's.
     """
     x = _quantity("value", "perplexity, arm − baseline", ticks=5)
-    x["axis"] |= {"format": "+~g", "grid": True}
+    x["axis"] |= {"format": "+~r", "grid": True}
     row = {"field": "arm", "type": "nominal", "sort": None, "axis": None}
     colour = _colour(colours)
     shared = {"y": row, "color": colour, "tooltip": {"field": "words"}}
@@ -250,7 +251,7 @@ def sequence_differences(colours: Mapping[str, str]) -> Spec:
     Rows of the table: arm, value (the middle of a bin), count.
     """
     x = _quantity("value", "loss, arm − baseline (nats a token)", ticks=6)
-    x["axis"]["format"] = "+~g"
+    x["axis"]["format"] = "+~r"
     told = [{"field": "arm"}, {"field": "value", "format": "+.3f"}, {"field": "count"}]
     return _of_arms(
         colours,

@@ -51,6 +51,7 @@ from ncn.statistics import (
 
 BASELINE = "baseline"
 POWER = 0.8
+LEVEL = 0.05  # of every test, after Holm
 
 
 class Scores(NamedTuple):
@@ -181,7 +182,7 @@ def compare(
         for difference, value in zip(differences.values(), adjusted, strict=True):
             difference[f"{name}_holm"] = value
     for difference in differences.values():
-        difference["equivalent"] = difference["p_equivalent_holm"] < 0.05
+        difference["equivalent"] = difference["p_equivalent_holm"] < LEVEL
     comparison = {
         "sequences": one.sequences,
         "seeds": list(seeds),
@@ -229,6 +230,11 @@ def in_words(arm: str, entry: dict[str, Any], comparison: dict[str, Any]) -> str
             f" {high:+.4f} over {over})."
         )
         difference = comparison["differences"][arm]
+        if not low <= 0 <= high and difference["p_holm"] >= LEVEL:
+            text += (
+                f" With {len(comparison['differences'])} compared, that may be chance"
+                f" (p = {difference['p_holm']:.2g} after Holm)."
+            )
         if difference["equivalent"]:
             text += f" The difference is within +-{comparison['margin']:g} nats (TOST)."
         if n_seeds == 1:

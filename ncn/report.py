@@ -15,11 +15,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ncn.charts import CONFIG, ON_DARK, PUBLISHED, SCAN_COLOURS, SCAN_LIMITS, arm_colours
 from ncn.claims import Verdict
-from ncn.comparison import BASELINE
+from ncn.comparison import BASELINE, LEVEL
 from ncn.config import SIGNALS, Params
 from ncn.reference import PUBLISHED_RUN_1, differences_to_published
 from ncn.report_charts import LOGGED, columns_of, page_charts, tables_of
-from ncn.report_inputs import Inputs, has_control
+from ncn.report_inputs import Inputs, has_control, has_signal
 from ncn.rounding import DASH, count, interval, is_number, margin, number, typeset
 from ncn.vega import bundle
 
@@ -30,6 +30,7 @@ PACKAGES = ("torch", "numpy", "scipy", "tokenizers", "tiktoken", "safetensors", 
 
 # An arm beside the baseline, by its interval; and whether the two are equivalent all the same.
 SIDES = {"better": "better than", "worse": "worse than", "open": "not told apart from"}
+FEW = 3  # arms with a sentence of their own; more share one
 ANSWERS = {
     ("better", False): "In this run, yes.",
     ("better", True): "Too little to matter.",
@@ -98,6 +99,8 @@ def render(params: Params, inputs: Inputs) -> str:
         versions={name: inputs.versions[name] for name in PACKAGES if name in inputs.versions},
         settings=settings_in_force(params),
         signals=SIGNALS,
+        signals_of=lambda arm: [each for each in SIGNALS if has_signal(params, arm, each)],
+        few=FEW + 2,
         dash=DASH,
     )
 
@@ -107,11 +110,12 @@ def headline(params: Params, inputs: Inputs) -> Headline:
 
     Arms without a control network, or that see the future, cannot answer: they are told apart.
     """
-    summary = inputs.summary
-    baseline = summary.get(BASELINE, {}).get("val_ppl")
+    summary, compared = inputs.summary, inputs.comparison.get("differences", {})
+    baseline = number(summary.get(BASELINE, {}).get("val_ppl"))
     within = inputs.comparison.get("margin")
     answers: set[str] = set()
     told, aside = [], []
+    groups: dict[str, list[str]] = {side: [] for side in SIDES}
     for arm, entry in summary.items():
         value, low, high = (entry.get(f"delta_ppl{end}") for end in ("", "_low", "_high"))
         if not (is_number(value) and is_number(low) and is_number(high)):
@@ -124,18 +128,40 @@ def headline(params: Params, inputs: Inputs) -> Headline:
                 + (f"; scored as it would generate it has {number(reactive)}." if reactive else ".")
             )
         elif has_control(params, arm):
-            side = "better" if high < 0 else "worse" if low > 0 else "open"
-            same = inputs.comparison.get("differences", {}).get(arm, {}).get("equivalent") is True
+            same = compared.get(arm, {}).get("equivalent") is True
+            p = compared.get(arm, {}).get("p_holm")
+            side = side_of(low, high, p)
+            chance = side == "open" and not low <= 0 <= high
             answers.add(ANSWERS[side, same])
             middle, lowest, highest = margin(value, low, high)
+            groups[side].append(f"{arm} ({middle})")
             told.append(
                 f"{arm} is {SIDES[side]} a plain transformer of its size: perplexity"
-                f" {number(entry.get('val_ppl'))} against {number(baseline)}, a difference of"
+                f" {number(entry.get('val_ppl'))} against {baseline}, a difference of"
                 f" {middle} (95 % interval {lowest} to {highest})"
+                + (f", chance among {len(compared)} arms (p = {number(p)})" if chance else "")
                 + (f", small enough to count as none (±{within} nats a token)." if same else ".")
             )
-    answer = "Not answered yet." if not answers else "It depends on the arm."
-    return Headline(answers.pop() if len(answers) == 1 else answer, told + aside)
+    if len(told) > FEW:
+        told = [
+            f"{SIDES[side].capitalize()} a plain transformer of its size, whose perplexity is"
+            f" {baseline}: {', '.join(arms)}."
+            for side, arms in groups.items()
+            if arms
+        ]
+    if len(answers) < 2:
+        answer = answers.pop() if answers else "Not answered yet."
+    else:
+        helped = {ANSWERS["better", same] for same in (False, True)} & answers
+        answer = "It depends on the arm." if helped else "No arm is shown to help."
+    return Headline(answer, told + aside)
+
+
+def side_of(low: float, high: float, p_holm: float | None) -> str:
+    """On which side of the baseline an arm is, by its interval and, among several arms, Holm."""
+    if low <= 0 <= high or (is_number(p_holm) and p_holm >= LEVEL):
+        return "open"
+    return "better" if high < 0 else "worse"
 
 
 def yardstick_rows(inputs: Inputs) -> list[dict[str, Any]]:

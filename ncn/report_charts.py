@@ -15,6 +15,7 @@ from ncn.rounding import interval, is_number
 from ncn.vega import to_svg
 
 PICTURE_WIDTH = 520  # pixels; a live chart fills its column
+NARROW = 340  # of those three abreast, whose letters would be too small on paper
 PICTURE_POINTS = 3000  # of the scatter, in its picture; the live one has all
 HISTOGRAM_BINS = 60
 SIGNIFICANT = 5  # digits of what charts draw
@@ -95,7 +96,7 @@ def page_charts(params: Params, inputs: Inputs, comparable: bool) -> PageCharts:
         if len({row[column] for row in rows}) > 1:
             tables[column] = rows
             specs[column] = charts.learning_curves(
-                of(rows), column, title, data=column, log_y=log_y, smooth=log_y
+                of(rows), column, title, data=column, log_y=log_y, smooth=column in LOGGED
             )
     if rows := _difference_rows(inputs):
         tables["differences"], tables["seeds"] = rows, _seed_rows(inputs)
@@ -143,7 +144,9 @@ def _picture(name: str, spec: Spec, tables: Mapping[str, Sequence[Row]]) -> str:
         datasets["sequences"] = [
             row for rows in kept.values() for row in rows[: PICTURE_POINTS // len(kept)]
         ]
-    svg = to_svg(spec | {"datasets": datasets, "config": CONFIG, "width": PICTURE_WIDTH})
+    narrow = name in LOGGED or name.partition("-")[0] in {"layers", "losses"}
+    size = {"width": NARROW if narrow else PICTURE_WIDTH}
+    svg = to_svg(spec | size | {"datasets": datasets, "config": CONFIG})
     return re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a pixel is fine enough
 
 

@@ -155,7 +155,12 @@ def gather(params: Params) -> Inputs:
             row for row in curves if row["arm"] == PUBLISHED or (row["arm"], row["seed"]) in named
         ],
         claims=[each for each in entry(read(CLAIMS), "claims", CLAIMS) if isinstance(each, dict)],
-        scans=[row for row in shown if (row["arm"], row["seed"]) in controlled],
+        scans=[
+            row
+            for row in shown
+            if (row["arm"], row["seed"]) in controlled
+            and has_signal(params, row["arm"], row["signal"])
+        ],
         scan_tables={
             name: [row for row in rows if (row["arm"], row["seed"]) in controlled]
             for name, rows in found.items()
@@ -171,6 +176,11 @@ def gather(params: Params) -> Inputs:
 def has_control(params: Params, arm: str) -> bool:
     """Whether the arm has a control network."""
     return params.control_network(arm).controller != "none"
+
+
+def has_signal(params: Params, arm: str, signal: str) -> bool:
+    """Whether the arm's control network sets the signal; elsewhere it is 1."""
+    return has_control(params, arm) and signal in params.control_network(arm).signals
 
 
 def not_finite(value: object, key: str = "") -> Iterator[str]:

@@ -18,11 +18,7 @@ def number(value: float | None, signed: bool = False) -> str:
     """A number with 4 significant digits, thousands set off; a dash where there is none."""
     if not is_number(value):
         return DASH
-    if 0 < abs(value) < 1e-4:
-        text = f"{value:{'+' if signed else ''}.{DIGITS - 1}e}"
-    else:
-        text = f"{value:{'+' if signed else ''},.{_decimals(abs(value))}f}"
-    return text.replace("-", MINUS)
+    return f"{value:{_style(abs(value), signed)}}".replace("-", MINUS)
 
 
 def interval(
@@ -32,7 +28,7 @@ def interval(
     numbers = [x for x in (value, low, high) if is_number(x)]
     if len(numbers) < 3:
         return number(value, signed)
-    style = f"{'+' if signed else ''},.{_decimals(max(map(abs, numbers)))}f"
+    style = _style(max(map(abs, numbers)), signed)
     middle, *ends = (f"{x:{style}}".replace("-", MINUS) for x in numbers)
     return f"{middle} [{', '.join(ends)}]"
 
@@ -52,6 +48,14 @@ def count(value: int | None) -> str:
 def typeset(text: str) -> str:
     """The words of metrics/, which are ASCII, with the signs that the page has elsewhere."""
     return re.sub(r"(?<![\w-])-(?=\d)", MINUS, text.replace("+-", "±"))
+
+
+def _style(largest: float, signed: bool) -> str:
+    """The format of numbers of which one has this magnitude; none is a negative zero."""
+    sign = "+z" if signed else "z"
+    if 0 < largest < 1e-4:
+        return f"{sign}.{DIGITS - 1}e"
+    return f"{sign},.{_decimals(largest)}f"
 
 
 def _decimals(largest: float) -> int:

@@ -22,14 +22,15 @@ def entry(low: float, high: float, **more: float) -> dict[str, Any]:
     return PLAIN | {"delta_ppl": middle, "delta_ppl_low": low, "delta_ppl_high": high} | more
 
 
-def comparison(n_seeds: int, equivalent: bool = False) -> dict[str, Any]:
+def comparison(n_seeds: int, equivalent: bool = False, p_holm: float = 0.01) -> dict[str, Any]:
+    difference = {"equivalent": equivalent, "smallest_detectable": 0.0042, "p_holm": p_holm}
     return {
         "seeds": list(range(n_seeds)),
         "cluster": "story",
         "clusters": 800,
         "margin": 0.01,
         "arms": {"ncn": {"val_ppl": {"sd": 0.0123}}},
-        "differences": {"ncn": {"equivalent": equivalent, "smallest_detectable": 0.0042}},
+        "differences": {"ncn": difference},
     }
 
 
@@ -44,6 +45,13 @@ def comparison(n_seeds: int, equivalent: bool = False) -> dict[str, Any]:
 )
 def test_the_verdict_follows_the_interval(low: float, high: float, verdict: str) -> None:
     assert verdict in in_words("ncn", entry(low, high), comparison(2))
+
+
+def test_an_interval_that_holm_takes_for_chance_is_said_to_be_one() -> None:
+    chance = "With 1 compared, that may be chance (p = 0.062 after Holm)."
+    assert chance in in_words("ncn", entry(0.1, 0.2), comparison(2, p_holm=0.062))
+    assert "chance" not in in_words("ncn", entry(0.1, 0.2), comparison(2))
+    assert "chance" not in in_words("ncn", entry(-0.1, 0.2), comparison(2, p_holm=0.062))
 
 
 def test_one_seed_is_said_and_several_are_not() -> None:

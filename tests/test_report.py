@@ -350,10 +350,46 @@ def test_the_headline_is_that_of_the_arm_that_sees_no_later_token(
 
 
 def test_arms_that_disagree_and_arms_that_all_leak_have_their_own_answer(params: Params) -> None:
-    edit(SUMMARY, lambda summary: summary["ncn"].update(future_leak=0.0, delta_ppl_low=0.1))
+    edit(SUMMARY, lambda summary: summary["ncn"].update(future_leak=0.0, delta_ppl_high=-0.01))
     assert headline(params, gather(params)).answer == "It depends on the arm."
+    edit(SUMMARY, lambda summary: summary["ncn"].update(delta_ppl_low=0.1, delta_ppl_high=0.2))
+    assert headline(params, gather(params)).answer == "No arm is shown to help."
     edit(SUMMARY, lambda s: [s[arm].update(future_leak=0.5) for arm in ("ncn", "ncn_causal")])
     assert headline(params, gather(params)).answer == "Not answered yet."
+
+
+def test_among_many_arms_an_interval_alone_tells_no_arm_apart(params: Params) -> None:
+    edit(SUMMARY, lambda summary: summary["ncn_causal"].update(delta_ppl_low=0.1, delta_ppl=0.2))
+    edit(SUMMARY, lambda summary: summary["ncn_causal"].update(delta_ppl_high=0.3))
+    edit(COMPARISON, lambda c: c["differences"]["ncn_causal"].update(p_holm=0.0612))
+    shown = headline(params, gather(params))
+    assert shown.answer == "This run cannot tell."
+    assert "not told apart" in shown.sentences[0]
+    assert "chance among 2 arms (p = 0.06120)" in shown.sentences[0]
+
+
+def test_many_arms_share_a_sentence_and_their_words_are_folded(params: Params) -> None:
+    more = experiment("ablations", ROOT / "params.yaml")
+    write_results(more)
+    shown = headline(more, gather(more))
+    assert len(shown.sentences) == 2
+    assert shown.sentences[0].startswith("Not told apart from a plain transformer of its size")
+    told = [arm for arm in more.arms if arm not in {"baseline", "ncn"}]
+    assert all(f"{arm} (−0.012)" in shown.sentences[0] for arm in told)
+    folded = "<details>\n<summary>The same in words"
+    assert folded in render(more, gather(more))
+    assert folded not in render(params, gather(params))
+
+
+def test_a_signal_that_an_arm_lacks_is_not_scanned(params: Params) -> None:
+    more = params.model_copy(update={"arms": params.arms | {"gain_only": {"signals": ["gain"]}}})
+    write_results(more)
+    inputs = gather(more)
+    signals = {row["signal"] for row in inputs.scans if row["arm"] == "gain_only"}
+    assert signals == {"gain"}
+    html = render(more, inputs)
+    assert "gain by layer and token, gain_only-1" in html
+    assert "precision by layer and token, gain_only-1" not in html
 
 
 def test_the_differences_are_drawn_as_the_summary_has_them(params: Params) -> None:
@@ -451,6 +487,8 @@ def test_intervals_share_their_decimals() -> None:
     assert interval(0.5, -1.25, 2.25, signed=True) == "+0.500 [−1.250, +2.250]"
     assert interval(0.5, None, 2.0) == "0.5000"
     assert interval(0.0, 0.0, 0.0) == "0 [0, 0]"
+    assert interval(0.0, -1e-9, 0.5) == "0.0000 [0.0000, 0.5000]"
+    assert interval(2e-9, -1e-9, 3e-9) == "2.000e−09 [−1.000e−09, 3.000e−09]"
 
 
 def test_a_margin_has_the_decimals_that_its_interval_is_worth() -> None:
