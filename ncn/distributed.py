@@ -2,28 +2,35 @@
 
 Each process is a rank. Every rank reads the same rows and takes its own part of each batch, so a
 batch, and with it the loss curve, is the same whatever their number. torchrun watches the ranks:
-when one dies it stops the others and starts all of them again. A torchrun of your own, across
-machines, needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 to start again: see `run_ranks`.
+when one dies it stops the others, and all of them start again. A torchrun of your own, across
+machines, needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for that: by default its ranks meet in a store
+that outlives them, and one may find there the address of a rank that is dead, and wait for it.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from ncn.config import Train
-from ncn.errors import InputError
+from ncn.errors import InputError, mendable
+from ncn.files import read_json
 from ncn.interruption import die_with_parent
+from ncn.progress import say
 
 # A rank that waits for the others fails after this long. Longer than anything that one rank does
 # alone, such as saving; a rank that dies is noticed at once, by its closed connection.
 TIMEOUT = timedelta(minutes=10)
 RESTARTS = 3  # of all ranks, after one died
+RUN_ID = "ranks"  # of those that `run_ranks` starts
 
 
 def started_by_torchrun() -> bool:
@@ -72,15 +79,32 @@ def process_group(device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield
+    except Exception as error:
+        _report(error)
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def _report(error: Exception) -> None:
+    """Leave word of what ends this rank where torchrun looks for it.
+
+    Raises:
+        SystemExit: what a user can mend, and `run_ranks` says it, once for all ranks.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+    words = mendable(error)
+    get_error_handler().record_exception(InputError(words) if words else error)
+    if words and os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID:
+        raise SystemExit(1) from None
 
 
 def launch(module: str, arguments: list[str], train: Train) -> None:
     """Run `python -m MODULE ARGUMENTS` in `train.processes` ranks on this machine, to the end.
 
     Raises:
-        InputError: a batch that they cannot share equally.
+        InputError: a batch that they cannot share equally, or what a rank raised.
         SystemExit: with the status of the rank that failed, after its restarts too.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -106,23 +130,50 @@ def run_ranks(
 ) -> dict[int, Any]:
     """Run a command, or a function, in each of n_processes ranks; what each returns.
 
+    Only the first is heard. Where one dies, all start again, as under torchrun; but not for what
+    would only happen again.
+
     Raises:
-        ChildFailedError: a rank failed, and so did all of them after `restarts` restarts.
+        InputError: one of them raised it.
+        ChildFailedError: a rank failed, and so did one after each of `restarts` restarts.
     """
-    # Here: only this way of starting needs it, and it takes a moment to import.
+    # Here: only this way of starting needs them, and they take a moment to import.
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # By default the ranks meet in a store that outlives them: after a restart one may find there
-    # the address of a rank that is dead, and wait for it.
-    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=n_processes,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=restarts,
-        run_id="ranks",
-    )
-    return elastic_launch(config, entry)(*arguments)
+    for module in ("multiprocessing.api", "agent.server.api"):  # what they say is said below
+        logging.getLogger(f"torch.distributed.elastic.{module}").setLevel(logging.CRITICAL)
+    restart = 0
+    while True:
+        with TemporaryDirectory() as reports:
+            config = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=n_processes,
+                rdzv_backend="c10d",
+                rdzv_endpoint="localhost:0",
+                local_addr="localhost",
+                max_restarts=0,
+                run_id=RUN_ID,
+                logs_specs=DefaultLogsSpecs(log_dir=reports, local_ranks_filter={0}),
+            )
+            try:
+                return elastic_launch(config, entry)(*arguments)
+            except ChildFailedError as error:
+                texts = [_words(path) for path in sorted(Path(reports).rglob("error.json"))]
+                for text in texts:
+                    if text.startswith(f"{InputError.__name__}: "):
+                        raise InputError(text.partition(": ")[2]) from None
+                restart += 1
+                number, failure = error.get_first_failure()
+                how = "; ".join(texts) or f"status {failure.exitcode}"
+                then = f"restart {restart} of {restarts}" if restart <= restarts else "giving up"
+                say(f"rank {number} ended ({how}): {then}")
+                if restart > restarts:
+                    raise
+
+
+def _words(report: Path) -> str:
+    """What a rank left of the exception that ended it: its type and first line."""
+    return str(read_json(report)["message"]["message"]).partition("\n")[0]

@@ -20,6 +20,16 @@ class Interrupted(Exception):  # noqa: N818 (nothing went wrong)
         self.signal_number = signal_number
 
 
+def mendable(error: Exception) -> str | None:
+    """What a user can do something about, in one line; None: not theirs."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "the disk that holds this repository"
+        return f"no space left on {where}: free some and run the same command again"
+    return None
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run `main`; turn what a user can mend into one line on stderr and exit status 1.
 
@@ -27,8 +37,6 @@ def run_command(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
     except Interrupted as interruption:
         if words := str(interruption):
             print(words, file=sys.stderr)
@@ -36,8 +44,7 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("\ninterrupted: nothing was recorded; the same command starts again", file=sys.stderr)
         sys.exit(130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = error.filename or "the disk that holds this repository"
-        sys.exit(f"error: no space left on {where}: free some and run the same command again")
+    except Exception as error:
+        if problem := mendable(error):
+            sys.exit(f"error: {problem}")
+        raise

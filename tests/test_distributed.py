@@ -92,6 +92,25 @@ def test_a_rank_that_dies_brings_the_other_down_and_a_restart_ends_where_it_woul
     assert torch.equal(restarted, undisturbed)
 
 
+def refused(folder: Path, by: tuple[int, ...]) -> None:
+    """The ranks `by` meet bad input, the others wait for them."""
+    with process_group(CPU):
+        with open(folder / str(rank()), "a") as file:
+            file.write("started\n")
+        if rank() in by:
+            raise InputError("train.lr: a speech")
+        torch.distributed.barrier()
+
+
+@pytest.mark.parametrize("by", [(1,), (0, 1)])
+def test_bad_input_of_any_rank_is_raised_once_and_starts_nothing_again(
+    tmp_path: Path, by: tuple[int, ...]
+) -> None:
+    with pytest.raises(InputError, match=r"^train\.lr: a speech$"):
+        in_two_processes(refused, tmp_path, by, restarts=3)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"started\n"}
+
+
 def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:
     assert share_of(8) == slice(0, 8)
     assert processes() == 1
