@@ -4,6 +4,9 @@ import errno
 import sys
 from collections.abc import Callable
 
+# What a system says to a file that it does not let us read or write.
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG)
+
 
 class InputError(ValueError):
     """Input that cannot be used. The message is one line: what, where, and what is allowed."""
@@ -24,9 +27,12 @@ def mendable(error: Exception) -> str | None:
     """What a user can do something about, in one line; None: not theirs."""
     if isinstance(error, InputError):
         return str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError):
         where = error.filename or "the disk that holds this repository"
-        return f"no space left on {where}: free some and run the same command again"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"no space left on {where}: free some and run the same command again"
+        if error.errno in REFUSALS:
+            return f"{where}: {error.strerror}: mend that and run the same command again"
     return None
 
 

@@ -112,7 +112,8 @@ class States:
         self._patience = patience
         self.resumed = 0  # step of the state that `newest` found
         self._saved = 0  # step of the newest whole state
-        self._saved_at = time.monotonic()
+        self._tried = 0  # step of the last attempt to save one: a full disk is left alone after it
+        self._tried_at = time.monotonic()
 
     def __enter__(self) -> Self:
         self._lock = _locked(self.folder, self._patience)
@@ -129,10 +130,10 @@ class States:
 
     def due(self, step: int, last: bool) -> bool:
         """Whether the state after `step` should be saved; that of the last one always."""
-        minutes = (time.monotonic() - self._saved_at) / 60
+        minutes = (time.monotonic() - self._tried_at) / 60
         return (
             last
-            or step - self._saved >= self._train.save_every_steps
+            or step - self._tried >= self._train.save_every_steps
             or minutes >= self._train.save_every_minutes
         )
 
@@ -143,16 +144,20 @@ class States:
         """
         if step == self._saved:
             return
-        self._saved_at = time.monotonic()
+        self._tried, self._tried_at = step, time.monotonic()
         written = self.folder / "new"
         try:
             with replacing(written, "wb") as file:
                 torch.save({"format": FORMAT, "step": step, **state}, file)
             written.replace(self.folder / f"{step:09}.{sha256_of(written)}.pt")
             _sync(self.folder)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # Where its file fails half-way, torch.save raises a RuntimeError in the course of that.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
             written.unlink(missing_ok=True)
-            say(f"step {step} not saved ({error.strerror}); the last good state: {self.last_good}")
+            say(f"step {step} not saved ({cause.strerror}); the last good state: {self.last_good}")
             return
         self._saved = step
         for old in self._files()[KEPT:]:
@@ -167,7 +172,7 @@ class States:
                 path.replace(path.with_suffix(".damaged"))
                 say(f"{path} is damaged ({damage}): going back to the state before it")
                 continue
-            self.resumed = self._saved = state["step"]
+            self.resumed = self._saved = self._tried = state["step"]
             return state
         return None
 

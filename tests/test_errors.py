@@ -1,5 +1,6 @@
 """A tired person's view: one line, a status that is not 0, nothing half-written."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -37,6 +38,16 @@ def test_an_interrupt_never_counts_as_success() -> None:
 def test_a_programming_error_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run_command(lambda: print(1 // 0))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EFBIG])
+def test_a_file_that_the_system_refuses_is_one_line(number: int) -> None:
+    def refused() -> None:
+        raise OSError(number, os.strerror(number), "plots/train/ncn-1.tsv")
+
+    words = f"error: plots/train/ncn-1.tsv: {os.strerror(number)}: mend that and run the same"
+    with pytest.raises(SystemExit, match=words):
+        run_command(refused)
 
 
 def full(path: Path) -> None:

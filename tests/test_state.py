@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import shutil
 import signal
 import time
@@ -249,6 +250,25 @@ def test_a_full_disk_keeps_the_older_states_and_training_goes_on(
     state = states.newest()
     assert state is not None
     assert state["step"] == 40
+
+
+@pytest.mark.parametrize("kilobytes", [0, 1, 60, 300])  # wherever in the file it happens
+def test_a_file_that_breaks_off_is_no_state_and_costs_one_line_an_interval(
+    states: States, capsys: pytest.CaptureFixture[str], kilobytes: int
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000 * kilobytes, before[1]))
+    try:
+        states.save(1030, {"weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("step 1030 not saved (File too large); the last good state: step 20 in")
+    assert not states.due(1031, last=False)  # saving anew at each step would take all the time
+    assert states.due(2030, last=False)
+    state = states.newest()
+    assert state is not None
+    assert state["step"] == 20
 
 
 def test_no_two_processes_train_into_one_state(small: Params, tmp_path: Path) -> None:
