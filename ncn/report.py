@@ -154,7 +154,8 @@ def headline(params: Params, inputs: Inputs) -> Headline:
     else:
         helped = {ANSWERS["better", same] for same in (False, True)} & answers
         answer = "It depends on the arm." if helped else "No arm is shown to help."
-    return Headline(answer, told + aside)
+    nothing = ["No arm with a control network is compared with a baseline here."]
+    return Headline(answer, told + aside or nothing)
 
 
 def side_of(low: float, high: float, p_holm: float | None) -> str:

@@ -105,7 +105,8 @@ def gather(params: Params) -> Inputs:
             return []
         whole = [row for row in rows if all(row[column] is not None for column in columns)]
         if gaps := len(rows) - len(whole):
-            missing.append(f"{path}: {gaps} rows lack a number in {', '.join(columns)}")
+            lack = "row lacks" if gaps == 1 else "rows lack"
+            missing.append(f"{path}: {gaps} {lack} a number in {', '.join(columns)}")
         return whole
 
     def entry(content: Mapping[str, Any], key: str, path: Path) -> Any:
@@ -116,6 +117,8 @@ def gather(params: Params) -> Inputs:
     summary, comparison = read(SUMMARY), read(COMPARISON)
     convergence, scans, meta = read(CONVERGENCE), read(BRAIN_SCAN), read(TOKENS / "meta.json")
     tests = read(SCAN_TESTS)
+    for stage in (comparison, convergence):  # what these could not use, and why
+        missing.extend(map(str, stage.get("missing") or ()))
     runs = []
     for arm in params.arms:
         for seed in params.seeds:
@@ -169,7 +172,7 @@ def gather(params: Params) -> Inputs:
         benchmark=read(BENCHMARK),
         meta=meta,
         versions=_pinned(missing),
-        missing=missing,
+        missing=list(dict.fromkeys(missing)),
     )
 
 

@@ -46,7 +46,8 @@ def main() -> None:
             "missing": missing,
         },
     )
-    print("\n".join(f"{arm}: {status} nats per 1,000 steps" for arm, status in words.items()))
+    print("how the runs end, with the slope in nats per 1,000 steps")
+    print("\n".join(f"{arm}: {status}" for arm, status in words.items()))
 
 
 if __name__ == "__main__":

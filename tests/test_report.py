@@ -224,6 +224,7 @@ def test_a_page_of_nothing_at_all_still_names_every_input(params: Params) -> Non
     assert all(f"{path} does not exist" in page.text for path in files)
     assert all(arm in page.text for arm in params.arms)
     assert "Not answered yet." in page.text
+    assert "No arm with a control network is compared with a baseline here." in page.text
 
 
 MISSING = [CLAIMS, BENCHMARK, LOCK, CURVES, CONVERGENCE, BRAIN_SCAN, SCANS, SCAN_TESTS]
@@ -240,6 +241,9 @@ def test_a_missing_file_is_named_and_the_rest_stands(params: Params, path: Path)
 
 def test_no_published_series_is_named(params: Params) -> None:
     write_tsv(CURVES, [row for row in read_tsv(CURVES) if row["arm"] != PUBLISHED])
+    gone = "data/reference/run_1.tsv does not exist"
+    edit(CONVERGENCE, lambda content: content.update({"missing": [gone]}))
+    assert gone in page_of(params).text
     edit(CONVERGENCE, lambda content: content.pop("published run 1"))
     assert f"{CONVERGENCE} says nothing of published run 1" in page_of(params).text
     assert "published" not in page_charts(params, gather(params), comparable=False).specs
@@ -251,7 +255,7 @@ def test_no_published_series_is_named(params: Params) -> None:
         ("", "is empty"),
         ("arm\tseed\ttokens\tloss\n", "holds no rows"),
         ("arm\tseed\tstep\nncn\t1\t5\n", "has no column tokens, loss"),
-        ("arm\tseed\ttokens\tloss\nncn\t1\t9\tnan\nncn\t1\t9\t2\n", "1 rows lack a number"),
+        ("arm\tseed\ttokens\tloss\nncn\t1\t9\tnan\nncn\t1\t9\t2\n", "1 row lacks a number"),
         ("arm\tseed\ttokens\tloss\nncn\t1\n", "line 2 has 2 of 4 columns"),
     ],
 )
@@ -260,6 +264,20 @@ def test_a_log_that_cannot_be_drawn_is_named(params: Params, text: str, gap: str
     log.write_text(text)
     assert f"{log}" in page_of(params).text
     assert gap in page_of(params).text
+
+
+def test_why_an_arm_is_not_compared_is_said_once(params: Params) -> None:
+    why = "ncn is not compared: a loss is not a finite number"
+    edit(COMPARISON, lambda comparison: comparison.update(missing=[why]))
+    edit(CONVERGENCE, lambda content: content.update(missing=[why]))
+    assert gather(params).missing == [why]
+
+
+def test_a_long_list_of_gaps_is_folded(params: Params) -> None:
+    LOCK.unlink()
+    assert "<details open>\n<summary>1 gap<" in render(params, gather(params))
+    edit(COMPARISON, lambda comparison: comparison.update(missing=[f"gap {n}" for n in range(20)]))
+    assert "<details>\n<summary>21 gaps<" in render(params, gather(params))
 
 
 def test_sequences_that_an_arm_was_not_scored_on_are_not_drawn(params: Params) -> None:
