@@ -4,11 +4,14 @@ A setting that cannot be used ends with one line that names its key, its value a
 allowed. Cross-checks live beside the setting they protect.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -47,6 +50,21 @@ Number = Annotated[float, BeforeValidator(_number), Field(strict=True, allow_inf
 Positive = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(gt=0, lt=1)]
 Count = Annotated[StrictInt, Field(ge=1)]
+
+
+def _address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host = (parts.hostname or "").encode("idna")  # as whoever looks it up will do
+        usable = parts.scheme in ("http", "https") and host and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"it should be http:// or https:// with a host, not {value!r}")
+    return value
+
+
+Address = Annotated[StrictStr, AfterValidator(_address)]
 Digest = Annotated[StrictStr, Field(pattern="^[0-9a-f]{64}$")]
 # Arm names become file names, stage names and chart labels.
 ArmName = Annotated[StrictStr, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")]
@@ -83,7 +101,7 @@ class Data(Settings):
     source: Literal["builtin", "tinystories-v2", "local", "url"]
     stories: Count
     path: StrictStr | None = None
-    url: Annotated[StrictStr, Field(pattern="^https?://")] | None = None
+    url: Address | None = None
     sha256: Digest | None = None
     hub: Hub
 
@@ -351,7 +369,8 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
             message = problem["msg"].removeprefix("Value error, ")
             text = f"{key}: {message}" if key else message
         case _:
-            text = f"{key}: {problem['msg'].replace('Input', 'it', 1)}, not {problem['input']!r}"
+            wanted = re.sub(" (after validation|or instance of).*", "", problem["msg"])
+            text = f"{key}: {wanted.replace('Input', 'it', 1)}, not {problem['input']!r}"
     return text + more
 
 

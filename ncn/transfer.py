@@ -157,6 +157,12 @@ def _from_hub(file: Remote, part: Path) -> None:
     except OSError as error:
         if error.errno is not None:  # the disk's; else the library misses bytes: see the digest
             raise
+    except InputError:
+        raise
+    except (ValueError, ImportError) as error:  # of its client, which looks at the environment
+        raise InputError(
+            f"cannot fetch {file.url} ({error}): check the proxy that the environment names"
+        ) from None
 
 
 def _from_mirror(file: Remote, part: Path) -> None:

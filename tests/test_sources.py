@@ -316,6 +316,16 @@ def test_without_a_network_the_way_out_is_named(hub: Hub, monkeypatch: pytest.Mo
     assert hub.requests == []
 
 
+def test_a_proxy_that_cannot_be_used_is_one_line(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def client(*_: object, **__: object) -> None:  # as httpx makes one for HTTPS_PROXY=socks9://x
+        raise ValueError("Unknown scheme for proxy URL URL('socks9://x')")
+
+    monkeypatch.setattr("ncn.transfer.get_hf_file_metadata", client)
+    words = refused(of_hub())
+    assert "Unknown scheme for proxy URL" in words
+    assert "check the proxy" in words
+
+
 def test_the_token_goes_to_the_hub_and_to_no_other_host(hub: Hub) -> None:
     with serve_hub(hub.repositories) as storage:
         hub.redirect_to = storage.endpoint.replace("127.0.0.1", "localhost")
