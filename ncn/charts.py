@@ -463,7 +463,9 @@ def _hover(arms: Sequence[str], x: Spec, y: str) -> Spec:
             },
             "tooltip": [
                 {"field": "tokens", "title": "tokens", "format": ","},
-                *({"field": arm, "title": arm} for arm in arms),
+                # The empty format: without one, Vega-Lite looks for the field of a nearest mark on
+                # the cell around it, which has none.
+                *({"field": arm, "title": arm, "format": ""} for arm in arms),
             ],
         },
     }

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from ncn.artifacts import REPORT
+from ncn.artifacts import REPORT, training_log
 from ncn.config import Params
-from ncn.files import write_text
+from ncn.files import read_tsv, write_text
 from ncn.report import render
 from ncn.report_inputs import gather
 from tests.browser import visit
@@ -99,7 +99,13 @@ def test_the_pointer_reads_the_figures_of_every_arm(chromium: Browser, report: P
         box.hover(position={"x": 300, "y": 120})
         tip = seen.page.locator("#vg-tooltip-element.visible")
         tip.wait_for()
-        assert all(word in tip.inner_text() for word in ("tokens", "baseline", "ncn_causal"))
+        shown = [row.inner_text().split() for row in tip.locator("tr").all()]
+        assert [key for key, _ in shown] == ["tokens", "baseline", "ncn", "ncn_causal"]
+        at = float(shown[0][1].replace(",", ""))
+        for arm, figure in shown[1:]:
+            logs = [read_tsv(report.parent.parent / training_log(f"{arm}-{n}")) for n in (1, 2)]
+            losses = [float(r["loss"]) for log in logs for r in log if float(r["tokens"]) == at]
+            assert float(figure) == pytest.approx(sum(losses) / 2, abs=1e-3)
 
 
 def test_the_dark_page_is_dark_and_the_paper_is_white(chromium: Browser, report: Path) -> None:
