@@ -96,6 +96,8 @@ def read_tsv(path: str | Path) -> list[dict[str, str]]:
         header, *lines = Path(path).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: run `dvc repro`, or `dvc pull`") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
     except ValueError:
         raise InputError(f"{path} is empty: a header line was expected") from None
     columns = header.split("\t")

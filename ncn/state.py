@@ -27,9 +27,9 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import torch
-from torch import distributed
 
 from ncn.config import ModelConfig, Train, read_yaml
+from ncn.distributed import processes
 from ncn.errors import InputError
 from ncn.files import md5_of, replacing, sha256_of, write_text
 from ncn.progress import say
@@ -74,7 +74,7 @@ def state_key(
         "source": dict(source),
         "torch": torch.__version__,
         "cuda": torch.cuda.is_available(),
-        "processes": distributed.get_world_size() if distributed.is_initialized() else 1,
+        "processes": processes(),
     }
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -260,15 +260,18 @@ def _same_file(file: IO[str], path: Path) -> bool:
 def prune(root: Path) -> None:
     """Delete states that nobody will continue: of finished runs, and of settings long changed."""
     for lock in root.glob("*/lock"):
-        age = time.time() - max(path.stat().st_mtime for path in lock.parent.iterdir())
+        try:
+            age = time.time() - max(path.stat().st_mtime for path in lock.parent.iterdir())
+        except FileNotFoundError:  # another trainer is at work there, and saves or deletes
+            continue
         if age > (RECORDED if (lock.parent / FINISHED).exists() else ABANDONED):
             shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def recorded(stage: str, output: Path) -> str | None:
     """The md5 that dvc.lock has of a stage's output; None: of none."""
-    lock = read_yaml("dvc.lock") if Path("dvc.lock").exists() else {"stages": {}}
-    outs = lock["stages"].get(stage, {}).get("outs", [])
+    lock = read_yaml("dvc.lock") if Path("dvc.lock").exists() else {}
+    outs = lock.get("stages", {}).get(stage, {}).get("outs", [])
     return next((out["md5"] for out in outs if out["path"] == str(output)), None)
 
 

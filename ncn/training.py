@@ -13,6 +13,7 @@ import torch
 from torch import distributed
 
 from ncn.config import SIGNALS, Train
+from ncn.distributed import processes, rank
 from ncn.engine import Engine, NonFiniteError
 from ncn.errors import InputError, Interrupted
 from ncn.interruption import StopSignals
@@ -25,6 +26,7 @@ from ncn.tokenizer import load_tokenizer
 from ncn.training_log import LogRow, TrainingLog
 
 SAMPLE_TOKENS = 40
+SAMPLE_TRIES = 5  # a young model may end a story before its first word
 LIVE_SECONDS = 10.0  # between two writings of the growing log
 SAVE = 1  # a request of `_agreed`; above it are the numbers of signals that stop
 
@@ -94,7 +96,7 @@ def signal_means(model: LanguageModel, rows: AnyRows) -> dict[str, float | None]
 
 
 def story_teller(tokenizer: str | Path) -> Callable[[LanguageModel], str]:
-    """What shows how far a model is: it begins a story, always with the same draws.
+    """What shows how far a model is: it begins a story, with the first of a few draws that has words.
 
     Args:
         tokenizer: directory of the vocabulary.
@@ -105,8 +107,13 @@ def story_teller(tokenizer: str | Path) -> Callable[[LanguageModel], str]:
     vocabulary = load_tokenizer(tokenizer)
 
     def begin(model: LanguageModel) -> str:
-        (text,) = generation.continue_texts(model, vocabulary, [""], SAMPLE_TOKENS, how, seed=0)
-        return text
+        for seed in range(SAMPLE_TRIES):
+            (text,) = generation.continue_texts(
+                model, vocabulary, [""], SAMPLE_TOKENS, how, seed=seed
+            )
+            if text.strip():
+                break
+        return text.strip() or "(no words yet)"
 
     return begin
 
@@ -153,7 +160,7 @@ def train_model(
         log.load_state_dict(state["log"])
     order = row_order(len(rows), seed, start=engine.steps * batch)
     shown = time.monotonic()
-    first = _is_first()
+    first = rank() == 0
     with Progress(name, engine.steps, max_steps, tokens_per_step, silent=not first) as progress:
         if engine.steps:
             progress.say(f"going on after step {engine.steps:,} of {max_steps:,}")
@@ -187,9 +194,8 @@ def train_model(
             if live and first and (look or time.monotonic() - shown > LIVE_SECONDS):
                 try:
                     live(log.rows)
-                except (
-                    OSError
-                ) as error:  # a full disk; DVC's queue deletes the folder of a dead job
+                except OSError as error:
+                    # A full disk; and DVC's queue deletes the folder of a dead job.
                     progress.say(f"the log so far cannot be written: {error.strerror}")
                 shown = time.monotonic()
 
@@ -219,7 +225,7 @@ def _save_or_stop(
             f"{name}: stopped by {signal.Signals(request).name} after step {step:,} of"
             f" {max_steps:,}; the same command goes on from {saved}"
         )
-        raise Interrupted(request, words if _is_first() else "")
+        raise Interrupted(request, words if rank() == 0 else "")
 
 
 def _passed(every: int, rows: Sequence[LogRow], step: int) -> bool:
@@ -234,14 +240,9 @@ def _seen(row: LogRow, max_steps: int, sample: str) -> str:
     return f"step {row.step:,} of {max_steps:,}: loss {row.loss:.4f}{measured}{text}"
 
 
-def _is_first() -> bool:
-    """Whether this process is the one that speaks and writes."""
-    return not distributed.is_initialized() or distributed.get_rank() == 0
-
-
 def _from_first(state: dict[str, Any] | None) -> dict[str, Any] | None:
     """What the first process has, in all of them: only it sees the disk with the states."""
-    if not distributed.is_initialized():
+    if processes() == 1:
         return state
     box = [state]
     distributed.broadcast_object_list(box)
@@ -250,7 +251,7 @@ def _from_first(state: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _agreed(request: int, device: torch.device) -> int:
     """The largest request of any process: all of them save, or stop, after the same step."""
-    if not distributed.is_initialized():
+    if processes() == 1:
         return request
     largest = torch.tensor(request, device=device)
     distributed.all_reduce(largest, distributed.ReduceOp.MAX)

@@ -104,12 +104,17 @@ def test_tables_come_back_as_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "does not exist"), ("", "is empty"), ("a\tb\n1\n", "line 2 has 1 of 2 columns")],
+    [
+        (None, "does not exist"),
+        (b"", "is empty"),
+        (b"a\tb\n1\n", "line 2 has 1 of 2 columns"),
+        (b"a\n\xff\n", "is not UTF-8: invalid start byte at byte 2"),
+    ],
 )
-def test_a_damaged_table_is_named(tmp_path: Path, content: str | None, words: str) -> None:
+def test_a_damaged_table_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
     path = tmp_path / "t.tsv"
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content)
     with pytest.raises(InputError, match=words):
         read_tsv(path)
 

@@ -300,6 +300,16 @@ def test_states_that_nobody_will_continue_are_deleted(small: Params, tmp_path: P
     assert {path.name for path in tmp_path.iterdir()} == {"new", "finished", "weeks", "months"}
 
 
+def test_a_trainer_that_saves_meanwhile_stops_no_other_from_starting(
+    small: Params, tmp_path: Path
+) -> None:
+    with States(tmp_path / "one", small.train) as one:
+        (one.folder / "new").symlink_to("gone")  # listed, and renamed before it is looked at
+        with States(tmp_path / "other", small.train):
+            pass
+        assert one.folder.exists()
+
+
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_finished_run_is_continued_only_until_dvc_has_recorded_it(
     small: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: bool

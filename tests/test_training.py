@@ -1,5 +1,7 @@
 """Training: the same rows for every arm, the published schedule, a loss that falls."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from ncn.corpus import Rows
 from ncn.errors import InputError
 from ncn.model import build_model
 from ncn.optimizer import learning_rate
-from ncn.training import count_steps, row_order, train_model
+from ncn.training import count_steps, row_order, story_teller, train_model
 from tests.conftest import VOCABULARY
 
 
@@ -138,3 +140,16 @@ def test_a_seeded_run_keeps_its_loss(tiny: Params, arm: str) -> None:
     params = quick(tiny, epochs=2)
     log = train_model(build_model(params, arm, VOCABULARY, 1), rows(), params.train, 1, arm)
     assert log[-1].loss == pytest.approx(GOLDEN[arm], rel=1e-3)
+
+
+def test_a_sample_has_words_as_soon_as_the_model_has_some(
+    tiny: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter(["", " \n", "Once upon", "never asked for"])
+    monkeypatch.setattr("ncn.training.load_tokenizer", lambda path: None)
+    monkeypatch.setattr("ncn.generate.continue_texts", lambda *_, **__: [next(told, "")])
+    begin = story_teller(tmp_path)
+    model = build_model(tiny, "ncn", VOCABULARY, 1)
+    assert begin(model) == "Once upon"
+    assert begin(model) == "never asked for"
+    assert begin(model) == "(no words yet)"
