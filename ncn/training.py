@@ -96,7 +96,7 @@ def signal_means(model: LanguageModel, rows: AnyRows) -> dict[str, float | None]
 
 
 def story_teller(tokenizer: str | Path) -> Callable[[LanguageModel], str]:
-    """What shows how far a model is: it begins a story, with the first of a few draws that has words.
+    """What shows how far a model is: the first of a few beginnings of a story that has words.
 
     Args:
         tokenizer: directory of the vocabulary.
