@@ -32,7 +32,7 @@ from kernels.dispatch import Backend
 from ncn.conditions import UNTOLD, Conditions
 from ncn.config import ControlNetwork as ControlSettings
 from ncn.config import Salience
-from ncn.layers import Layer, RMSNorm
+from ncn.layers import Layer, RMSNorm, embedding
 from ncn.salience import SaliencePooling, Tonic
 
 # Biases of W_2 that start the model next to a plain transformer (preprint 4.1.4):
@@ -120,7 +120,7 @@ class ControlNetwork(Layer):
         self.hidden = nn.Linear(d_model, settings.hidden)
         self.output = nn.Linear(settings.hidden, n_layers * len(settings.signals))
         if settings.tasks:
-            self.tasks = nn.Embedding(settings.tasks, d_model)
+            self.tasks = embedding(settings.tasks, d_model)
         if n_sliders := len(settings.sliders):
             self.sliders = nn.Linear(n_sliders, d_model, bias=False)
             # Of the training part, in the sliders' own units: a saved model knows what its 0 means.

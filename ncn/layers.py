@@ -19,6 +19,15 @@ class Layer(nn.Module):
         return resolve(self.kernels, x.device)
 
 
+def embedding(n: int, d_model: int) -> nn.Embedding:
+    """n vectors [D], left for `ncn.model.initialise` to draw.
+
+    nn.Embedding draws them itself: for a model without storage, torch loads its compiler for that,
+    which takes longer than all else that `ncn.generate` does before it speaks.
+    """
+    return nn.Embedding.from_pretrained(torch.empty(n, d_model), freeze=False)
+
+
 class RMSNorm(Layer):
     """w * x / sqrt(mean(x^2) + eps), see `kernels.rms_norm`; eps is 1e-5."""
 

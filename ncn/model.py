@@ -34,7 +34,7 @@ from ncn.control import (
 from ncn.entropy import attention_entropy
 from ncn.errors import InputError
 from ncn.flops import flops_per_token
-from ncn.layers import Layer, RMSNorm
+from ncn.layers import Layer, RMSNorm, embedding
 from ncn.salience import Tonic
 
 
@@ -184,8 +184,8 @@ class LanguageModel(Layer):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.d_model)  # also the output head
-        self.positions = nn.Embedding(config.context_length, config.d_model)
+        self.embedding = embedding(config.vocab_size, config.d_model)  # also the output head
+        self.positions = embedding(config.context_length, config.d_model)
         self.control = make_control(config.d_model, config.n_layers, config.control)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
