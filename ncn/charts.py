@@ -326,7 +326,8 @@ def layer_means(colours: Mapping[str, str], signal: str) -> Spec:
     told = [
         {"field": "run"},
         {"field": "layer"},
-        *({"field": name, "format": ".4f"} for name in ("mean", "sd", "null_mean")),
+        *({"field": name, "format": ".4f"} for name in ("mean", "sd")),
+        {"field": "null_mean", "title": "untrained", "format": ".4f"},
     ]
     ends = {"y": y | {"field": "low"}, "y2": {"field": "high"}}
     chart = _of_arms(
