@@ -63,7 +63,8 @@ def training_cost(model: LanguageModel, train: Train, n_rows: int) -> Cost:
     length, vocab_size = model.config.context_length, model.config.vocab_size
     steps = count_steps(n_rows, train)
     batch = train.micro_batch_size * train.grad_accum_steps
-    micro = min(train.micro_batch_size, max(1, batch // train.processes))  # of one process
+    ranks = max(train.processes, processes())  # before they are started, and of a torchrun's own
+    micro = min(train.micro_batch_size, max(1, batch // ranks))  # of one process
     sequences = 1
     seconds = _pass(model, train, sequences, run_block)
     while seconds < PROBE_SECONDS and sequences < micro:
@@ -72,21 +73,21 @@ def training_cost(model: LanguageModel, train: Train, n_rows: int) -> Cost:
     logits = logits_at_once(
         micro * length, vocab_size, resolve(train.kernels, model.embedding.weight.device)
     )
-    notes = " a process" if train.processes > 1 else ""
+    notes = " a process" if ranks > 1 else ""
     return Cost(
         steps=steps,
         tokens=steps * batch * length,
         tokens_per_second=processes() * sequences * length / seconds,
-        peak_bytes=_held_bytes(model, train) + _kept_bytes(model, train, micro) + 4 * logits,
+        peak_bytes=_held_bytes(model, train, ranks) + _kept_bytes(model, train, micro) + 4 * logits,
         settings=notes + (", before compilation" if train.compile else ""),
     )
 
 
-def _held_bytes(model: LanguageModel, train: Train) -> int:
-    """Bytes of weights, gradients and two moments in one process."""
+def _held_bytes(model: LanguageModel, train: Train, ranks: int) -> int:
+    """Bytes of weights, gradients and two moments in one process of `ranks`."""
     weights = sum(parameter.nbytes for parameter in model.parameters())
     if train.sharding == "fsdp":  # a part of each, beside the whole model that is scored and saved
-        return weights + 4 * weights // train.processes
+        return weights + 4 * weights // ranks
     return 4 * weights
 
 
