@@ -250,18 +250,21 @@ def plateau(metrics: Metrics) -> Finding:
     COMPARE,
 )
 def below_plain(metrics: Metrics, arm: str) -> Finding:
-    """Supported if the 95 % interval of delta_ppl over at least two seeds lies below 0; not
-    supported if it lies above 0 or the arm is equivalent to the baseline; an arm that sees the
-    future is scored as it would generate; else, and with one seed, undecided.
+    """Supported if the 95 % interval of delta_ppl over at least two seeds lies below 0 (p < 0.05
+    after Holm over the arms); not supported if above 0 or the arm is equivalent to the baseline; an
+    arm that sees the future is scored as it would generate, by its interval; else, and with one
+    seed, undecided.
     """
     leak = look(metrics.summary, SUMMARY, arm, "future_leak")
     difference = look(metrics.comparison, COMPARISON, "differences", arm)
     value, low, high = look(difference, COMPARISON, "reactive" if leak > 0 else "delta_ppl")
     seeds = len(metrics.params.seeds)
     equivalent = leak == 0 and look(difference, COMPARISON, "equivalent")
+    p = None if leak > 0 else look(difference, COMPARISON, "p_holm")
+    chance = low <= 0 <= high or (p is not None and p >= LEVEL)
     verdict = (
         UNDECIDED
-        if seeds < 2 or (low <= 0 <= high and not equivalent)
+        if seeds < 2 or (chance and not equivalent)
         else YES
         if high < 0 and not equivalent
         else NO
@@ -270,7 +273,8 @@ def below_plain(metrics: Metrics, arm: str) -> Finding:
     return Finding(
         verdict,
         f"delta_ppl {value:+.4f} [{low:+.4f}, {high:+.4f}]{scored} over {seeds}"
-        f" seed{'s' if seeds > 1 else ''}; {leak_in_words(metrics, arm)}.",
+        f" seed{'s' if seeds > 1 else ''}{'' if p is None else f' (p = {p:.2g} after Holm)'};"
+        f" {leak_in_words(metrics, arm)}.",
         value,
         [low, high],
         "perplexity",

@@ -73,7 +73,9 @@ def favourable() -> dict[str, Any]:
                 arm: {"val_loss": interval, "val_ppl": {"mean": 5.7, "low": 5.6, "high": 5.8}}
                 for arm in ARMS
             },
-            "differences": {arm: better | {"equivalent": False} for arm in ARMS[1:]},
+            "differences": {
+                arm: better | {"equivalent": False, "p_holm": 0.01} for arm in ARMS[1:]
+            },
         },
         "convergence": {
             "runs": curves,
@@ -237,6 +239,12 @@ def test_equivalent_arms_are_not_below_the_plain_transformer(experiment: Params)
     content = favourable()
     compared(put(equivalent=True, delta_ppl=[-0.001, -0.003, 0.001]))(content)
     assert verdicts(experiment, content)["below_plain.ncn_causal"] == NO
+
+
+def test_a_difference_that_holm_takes_for_chance_decides_nothing(experiment: Params) -> None:
+    content = favourable()
+    content["comparison"]["differences"]["ncn_causal"] |= {"p_holm": 0.06}
+    assert verdicts(experiment, content)["below_plain.ncn_causal"] == UNDECIDED
 
 
 def test_one_seed_decides_nothing_about_the_method(experiment: Params) -> None:
