@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 # What a system says to a file that it does not let us read or write.
-REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG)
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EISDIR, errno.ENOTDIR)
 
 
 class InputError(ValueError):

@@ -83,9 +83,9 @@ def apply_profile(
     if name not in available:
         raise InputError(f"no profile {name!r} in {profiles}/; there are {', '.join(available)}")
     profile = profiles / f"{name}.yaml"
-    content = _read(params_path)
+    content, laid = _read(params_path), _read(profile)
     try:
-        changes = overlay(content, _read(profile))
+        changes = overlay(content, laid)
     except InputError as error:
         raise InputError(f"{profile}: {error}") from None
     if not changes:

@@ -40,7 +40,7 @@ def test_a_programming_error_keeps_its_traceback() -> None:
         run_command(lambda: print(1 // 0))
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EFBIG])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EFBIG, errno.EISDIR])
 def test_a_file_that_the_system_refuses_is_one_line(number: int) -> None:
     def refused() -> None:
         raise OSError(number, os.strerror(number), "plots/train/ncn-1.tsv")

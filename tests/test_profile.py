@@ -95,6 +95,7 @@ def test_a_bad_profile_is_one_line_and_changes_no_byte(
         lay(params_path, text)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+    assert str(refused.value).count("mine.yaml") == 1
     assert params_path.read_text(encoding="utf-8") == COMMITTED
     assert sorted(path.name for path in params_path.parent.iterdir()) == ["params.yaml", "profiles"]
 
