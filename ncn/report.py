@@ -200,4 +200,4 @@ def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         yield key, ", ".join(map(str, value)) or "none"
     elif value is not None:
-        yield key, str(value)
+        yield key, str(value).lower() if isinstance(value, bool) else str(value)

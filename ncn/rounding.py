@@ -7,6 +7,7 @@ from typing import TypeGuard
 DASH = "–"
 MINUS = "−"
 DIGITS = 4  # significant
+NOISE = 1e-12  # an interval within it is what rounding left of 0
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -28,6 +29,8 @@ def interval(
     numbers = [x for x in (value, low, high) if is_number(x)]
     if len(numbers) < 3:
         return number(value, signed)
+    if max(map(abs, numbers)) < NOISE:
+        numbers = [0.0, 0.0, 0.0]
     style = _style(max(map(abs, numbers)), signed)
     middle, *ends = (f"{x:{style}}".replace("-", MINUS) for x in numbers)
     return f"{middle} [{', '.join(ends)}]"

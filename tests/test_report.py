@@ -406,6 +406,7 @@ def test_a_signal_that_an_arm_lacks_is_not_scanned(params: Params) -> None:
     signals = {row["signal"] for row in inputs.scans if row["arm"] == "gain_only"}
     assert signals == {"gain"}
     html = render(more, inputs)
+    assert ["gain_only-1", "signals gain"] in [row[:2] for row in Page(html).rows]
     assert "gain by layer and token, gain_only-1" in html
     assert "precision by layer and token, gain_only-1" not in html
 
@@ -479,8 +480,10 @@ def test_versions_are_those_of_the_lock(params: Params) -> None:
     assert "torch 2.13.0, numpy 2.4.1." in page_of(params).text
 
 
-def test_a_setting_that_is_an_empty_list_says_so(params: Params) -> None:
-    assert "sliders none" in page_of(params).text
+def test_settings_stand_as_in_yaml(params: Params) -> None:
+    text = page_of(params).text
+    assert "sliders none" in text
+    assert "frozen false" in text
 
 
 @pytest.mark.parametrize(
@@ -506,6 +509,7 @@ def test_intervals_share_their_decimals() -> None:
     assert interval(0.5, None, 2.0) == "0.5000"
     assert interval(0.0, 0.0, 0.0) == "0 [0, 0]"
     assert interval(0.0, -1e-9, 0.5) == "0.0000 [0.0000, 0.5000]"
+    assert interval(0.0, -4e-16, 3e-16) == "0 [0, 0]"
     assert interval(2e-9, -1e-9, 3e-9) == "2.000e−09 [−1.000e−09, 3.000e−09]"
 
 

@@ -61,6 +61,13 @@ def test_a_claims_figure_reads_as_one_line_on_a_phone(chromium: Browser, report:
         assert figure.inner_text() == "0.2500 [0.1500, 0.3500] nats"
 
 
+def test_no_table_of_words_needs_scrolling_on_a_phone(chromium: Browser, report: Path) -> None:
+    with visit(chromium, report, width=390) as seen:
+        for section in ("claims", "differs"):
+            box = seen.page.locator(f"#{section} .box").first
+            assert box.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
+
+
 def test_without_scripts_the_pictures_stand_and_the_switches_do_not(
     chromium: Browser, report: Path
 ) -> None:
