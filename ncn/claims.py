@@ -325,11 +325,20 @@ claim("meaning", "Meaning converges later (99 %), and early for its size", "5.2"
 )
 
 
+def failed(metrics: Metrics) -> Verdict:
+    """The verdict on a test against other initialisations that did not reach LEVEL.
+
+    With too few of them none could have: the least p is 1 in 1 + so many, times the signals.
+    """
+    least = len(SIGNALS) / (1 + metrics.params.brain_scan.initialisations)
+    return NO if least < LEVEL else UNDECIDED
+
+
 @claim("layers", "Layers specialise: layer 1 precise, layer 2 broad", "5", SCAN)
 def layers_specialise(metrics: Metrics, arm: str) -> Finding:
     """Supported if in every run the layers' mean precisions differ more than at other
     initialisations (p < 0.05 after Holm) with layer 1 the highest and layer 2 the lowest; not
-    supported if either fails.
+    supported if either fails; undecided with too few initialisations for such a p.
     """
     tests = [metrics.scan(run, "specialisation") for run in metrics.runs(arm)]
     signals = [look(test, SCAN_TESTS, "precision") for test in tests]
@@ -342,7 +351,7 @@ def layers_specialise(metrics: Metrics, arm: str) -> Finding:
     ]
     shown = "; ".join(", ".join(f"{value:.3f}" for value in each) for each in means[:3])
     return Finding(
-        YES if all(as_said) and p < LEVEL else NO,
+        NO if not all(as_said) else YES if p < LEVEL else failed(metrics),
         f"Mean precision by layer {shown}; order as claimed in {sum(as_said)} of"
         f" {counted(means, 'run')}, spread beyond other initialisations at p = {p:.3g}.",
         means[0][0] - means[0][1],
@@ -353,7 +362,8 @@ def layers_specialise(metrics: Metrics, arm: str) -> Finding:
 @claim("but", 'The control network reacts at "but"', "5", SCAN)
 def reacts_at_word(metrics: Metrics, arm: str) -> Finding:
     """Supported if in every run some signal sets "but" apart from tokens as frequent and more than
-    other initialisations do (both p < 0.05 after Holm over signals); not supported otherwise.
+    other initialisations do (both p < 0.05 after Holm over signals); not supported otherwise;
+    undecided with too few initialisations for such a p.
     """
     words = [metrics.scan(run, "word") for run in metrics.runs(arm)]
     clearest = []
@@ -371,7 +381,7 @@ def reacts_at_word(metrics: Metrics, arm: str) -> Finding:
         clearest.append(min(found))
     p, effect = max(clearest)
     return Finding(
-        YES if p < LEVEL else NO,
+        YES if p < LEVEL else failed(metrics),
         f"{look(words[0], SCAN_TESTS, 'occurrences')} occurrences; p = {p:.3g}, and"
         f" {effect:+.2f} standard deviations from tokens as frequent, in the run and signal that"
         " decide.",

@@ -247,6 +247,19 @@ def test_a_difference_that_holm_takes_for_chance_decides_nothing(experiment: Par
     assert verdicts(experiment, content)["below_plain.ncn_causal"] == UNDECIDED
 
 
+def test_a_test_that_nothing_could_pass_decides_nothing(experiment: Params) -> None:
+    few = experiment.brain_scan.model_copy(update={"initialisations": 9})
+    small = experiment.model_copy(update={"brain_scan": few})
+    content = favourable()
+    scan("specialisation", precision=ORDINARY)(content)
+    scan("word", signals={"gain": LIKE_OTHERS})(content)
+    for settings, verdict in ((experiment, NO), (small, UNDECIDED)):
+        found = verdicts(settings, content)
+        assert found["layers.ncn"] == found["but.ncn"] == verdict
+    scan("specialisation", precision=REVERSED)(content)
+    assert verdicts(small, content)["layers.ncn"] == NO
+
+
 def test_one_seed_decides_nothing_about_the_method(experiment: Params) -> None:
     found = verdicts(experiment.model_copy(update={"seeds": [1]}), favourable())
     assert found["below_plain.ncn_causal"] == found["grammar.ncn"] == UNDECIDED
