@@ -1,6 +1,7 @@
 """What a user did wrong, said in one line."""
 
 import errno
+import signal
 import sys
 from collections.abc import Callable
 
@@ -41,6 +42,8 @@ def run_command(main: Callable[[], None]) -> None:
 
     An interrupt exits with 128 + the signal's number, never 0: DVC would record 0 as success.
     """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except Interrupted as interruption:

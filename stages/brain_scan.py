@@ -5,6 +5,8 @@ Out: metrics/brain_scan.json and plots/brain_scan/scan.tsv (the texts of params.
      metrics/brain_scan_tests.json and plots/brain_scan/{tokens,layers,losses,heads}.tsv (tests).
 """
 
+import ncn.starting  # noqa: F401 isort: skip (before what takes long)
+
 import numpy as np
 
 from ncn.artifacts import (

@@ -5,6 +5,8 @@ Out: metrics/evaluate/ARM-SEED.json, plots/evaluate/ARM-SEED.tsv (one line a seq
      plots/clusters/ARM-SEED.tsv (one line a story, or sequence: what intervals resample).
 """
 
+import ncn.starting  # noqa: F401 isort: skip (before what takes long)
+
 import argparse
 import math
 

@@ -5,6 +5,8 @@ Out: metrics/samples.json: the samples; and `recall`, for each of some validatio
      things its first half begins, how many its own second half and each run's names again.
 """
 
+import ncn.starting  # noqa: F401 isort: skip (before what takes long)
+
 from ncn.artifacts import SAMPLES, TOKENIZER, TOKENS, model_directory, run_name
 from ncn.checkpoint import load_model
 from ncn.config import load_params

@@ -6,6 +6,8 @@ Out: data/models/ARM-SEED/, plots/train/ARM-SEED.tsv, metrics/train/ARM-SEED.jso
 Interrupted, the same command goes on from the state in .scratch.
 """
 
+import ncn.starting  # noqa: F401 isort: skip (before what takes long)
+
 import argparse
 import sys
 from collections.abc import Sequence

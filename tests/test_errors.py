@@ -15,6 +15,15 @@ from ncn.files import read_json, read_tsv, replacing, replacing_directory, write
 from ncn.model import build_model
 from tests.conftest import ROOT
 
+# A stage as `python -m` starts it, interrupted so many seconds later.
+IMPORTING = """
+import os, runpy, signal, sys, threading
+seconds = float(sys.argv[1])
+threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+sys.argv = ["-m"]
+runpy.run_module("stages.train", run_name="__main__", alter_sys=True)
+"""
+
 
 def fails(message: str) -> None:
     raise InputError(message)
@@ -33,6 +42,17 @@ def test_an_interrupt_never_counts_as_success() -> None:
     with pytest.raises(SystemExit) as ending:
         run_command(interrupted)
     assert ending.value.code == 130
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.9])
+def test_an_interrupt_while_a_stage_imports_is_one_line(tmp_path: Path, seconds: float) -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-c", IMPORTING, str(seconds)],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    _, words = started.communicate()
+    assert started.returncode == 130
+    assert words.strip() == "interrupted before it began: the same command starts again"
 
 
 def test_a_programming_error_keeps_its_traceback() -> None:
