@@ -13,7 +13,7 @@ from tests.project import Project, fresh_clone, isolated
 
 
 def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    campaign = Campaign(tmp_path, seed=0)
+    campaign = Campaign(tmp_path, seed=2659)  # every signal, victim and moment among the six
     for mode, kills in plan(6, ["repro", "exp run"], campaign.random).items():
         campaign.run(mode, kills)
     print(campaign.report())
