@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+
+# Tiny tensors: two threads would only wait for each other, the longer the busier the machine.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import torch
 
 # Before a kernel is defined: without a GPU, Triton interprets it, in numpy.
