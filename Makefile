@@ -46,7 +46,7 @@ test: $(INSTALLED) ## Lint, format check, types, tests: what CI runs
 	ruff check
 	ruff format --check
 	mypy
-	pytest
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(INSTALLED) ## Measure what control and kernels cost on this machine: metrics/benchmark.md
 	python -m ncn.benchmark
