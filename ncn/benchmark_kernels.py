@@ -193,7 +193,7 @@ def measure_kernels(
             passes = ["forward"] if workload.exact else ["forward", BOTH]
             times = rounds
             if workload.flops and device.type == "cpu":  # many seconds a call
-                passes, times = [BOTH], 1
+                passes, times = [BOTH], min(rounds, 5)
                 if size > TOKENS[0]:
                     continue  # the naive logits with their gradient alone: 13 GB
             for what in passes:
