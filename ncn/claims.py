@@ -522,8 +522,8 @@ def cache_compatible(metrics: Metrics, arm: str) -> Finding:
 def object_permanence(metrics: Metrics, arm: str) -> Finding:
     """Of the things that the first half of a validation row begins, how many does the model's own
     second half name again? Supported if more than the baseline's by the 95 % interval, over two
-    seeds or more; not supported if the interval lies below a gain of 0.05; else, with one seed or
-    with fewer than 20 rows, undecided.
+    seeds or more; not supported if the interval lies below a gain of 0.05; else, with one seed,
+    with fewer than 20 rows or if no model names anything again, undecided.
     """
     recall = look(metrics.samples, SAMPLES, "recall")
     things, text = (np.array(look(recall, SAMPLES, key), np.float64) for key in ("things", "text"))
@@ -540,7 +540,7 @@ def object_permanence(metrics: Metrics, arm: str) -> Finding:
     more = YES if len(params.seeds) > 1 else UNDECIDED
     shares = [each.mean(axis=0).sum() / things.sum() for each in (mine, theirs, text[None])]
     return Finding(
-        more if low > 0 else NO if high < GAIN_WORTH else UNDECIDED,
+        more if low > 0 else NO if high < GAIN_WORTH and any(shares[:2]) else UNDECIDED,
         f"Of {int(things.sum())} things in {len(things)} rows the arm names {shares[0]:.1%} again,"
         f" the baseline {shares[1]:.1%}, the stories themselves {shares[2]:.1%}.",
         value,

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +161,13 @@ def scaled(**values: Any) -> Change:
     return curves(lambda curve: curve["stability"].update(values))
 
 
-def recalled(times: list[int]) -> Change:
-    """Of the two things of each row, how many the arms name again; the baseline: 1, 0, 1, 0 ..."""
+def recalled(times: Sequence[int], baseline: Sequence[int] = (1, 0)) -> Change:
+    """Of the two things of each row, how many the arms name again, and the baseline."""
 
     def apply(content: dict[str, Any]) -> None:
         runs = content["samples"]["recall"]["runs"]
-        runs |= {run: times * 15 for run in runs if not run.startswith("baseline")}
+        for run in runs:
+            runs[run] = [*(baseline if run.startswith("baseline") else times)] * 15
 
     return apply
 
@@ -220,6 +221,7 @@ LIKE_OTHERS = {"effect": 0.1, "p_tokens_holm": 0.5, "p_initialisations_holm": 0.
         ("objects", recalled([0, 0]), NO),
         ("objects", recalled([1, 0]), NO),
         ("objects", recalled([0, 1]), UNDECIDED),
+        ("objects", recalled([0, 0], baseline=[0, 0]), UNDECIDED),
         ("objects", put(samples={"recall": {"things": [1], "text": [1], "runs": {}}}), UNDECIDED),
     ],
 )

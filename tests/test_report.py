@@ -236,6 +236,7 @@ def test_a_missing_file_is_named_and_the_rest_stands(params: Params, path: Path)
     inputs = gather(params)
     assert len(inputs.missing) == 1
     assert inputs.missing[0].startswith(f"{path} does not exist")
+    assert ("make bench" in inputs.missing[0]) == (path == BENCHMARK)
     assert Page(render(params, inputs)).row("ncn")[2] == "3.471"
 
 
