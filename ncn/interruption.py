@@ -8,7 +8,8 @@ import ctypes
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -54,6 +55,18 @@ class StopSignals:
         if self.received:
             reason = signal.Signals(self.received).name
             raise Interrupted(self.received, f"{name}: stopped by {reason} {message}")
+
+    @contextmanager
+    def removing_files(self, name: str, how_to_go_on: str) -> Iterator[None]:
+        """Raise Interrupted where a signal was received and a folder is gone.
+
+        DVC, stopped by the same signal, removes the copy of the project that an experiment runs in.
+        """
+        try:
+            yield
+        except FileNotFoundError:
+            self.check(name, f"when DVC had removed its folder{how_to_go_on}")
+            raise
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if not self.received:

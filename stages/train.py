@@ -79,8 +79,6 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
             )  # fmt: skip
             steps = log[-1].step
             noted["tokens"] = log[-1].tokens * (steps - states.resumed) // steps
-        save_model(model, artifacts.model_directory(run))
-        write_log(log)
         summary = {
             "arm": arm,
             "seed": seed,
@@ -95,8 +93,11 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
             "skipped_steps": sum(row.skipped for row in log),
             "data": meta["digest"],
         }
-        write_json(artifacts.training_metrics(run), summary)
-        states.finish(log_file)
+        with stop.removing_files(run, f"; the same command goes on from {states.folder}"):
+            save_model(model, artifacts.model_directory(run))
+            write_log(log)
+            write_json(artifacts.training_metrics(run), summary)
+            states.finish(log_file)
         stop.check(run, "when all was done; the same command goes on from there")
 
 

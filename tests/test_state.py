@@ -328,6 +328,30 @@ def test_a_finished_run_is_continued_only_until_dvc_has_recorded_it(
         assert (states.newest() is None) == recorded
 
 
+@pytest.mark.parametrize(
+    ("received", "error", "words"),
+    [
+        (
+            signal.SIGTERM,
+            Interrupted,
+            "run: stopped by SIGTERM when DVC had removed its folder; go on",
+        ),
+        (0, FileNotFoundError, r"removed\.tsv"),
+    ],
+)
+def test_outputs_that_a_stopped_dvc_removed_are_no_crash(
+    small: Params, tmp_path: Path, received: int, error: type[Exception], words: str
+) -> None:
+    stop = StopSignals()
+    stop.received = received
+    with (
+        States(tmp_path / "state", small.train) as states,
+        pytest.raises(error, match=words),
+        stop.removing_files("run", "; go on"),
+    ):
+        states.finish(tmp_path / "removed.tsv")
+
+
 def key(params: Params, **changes: Any) -> str:
     arguments = {
         "config": model_config(params, "ncn", VOCABULARY),
