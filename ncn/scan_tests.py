@@ -44,9 +44,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ncn.brain_scan import Scan, printable, scan_text, untrained, word_ids
+from ncn.conditions import Conditions
 from ncn.config import SIGNALS, BrainScan
 from ncn.entropy import head_entropies
-from ncn.model import LanguageModel
+from ncn.model import LanguageModel, initialise
 from ncn.rows import ToldRows, split_rows
 from ncn.statistics import holm
 from ncn.tokenizer import Tokenizer
@@ -54,7 +55,7 @@ from ncn.tokenizer import Tokenizer
 Floats = NDArray[np.float64]
 Signals = Mapping[str, NDArray[Any]]  # by name, each [N, T, L]
 
-BATCH = 8  # rows at once
+BATCH = 16  # rows at once
 RESAMPLES = 999
 FIRST_NULL_SEED = 1 << 20  # of the other initialisations: no experiment's own
 FEWEST_OCCURRENCES = 10
@@ -96,9 +97,7 @@ def read(model: LanguageModel, rows: ToldRows, counts: NDArray[np.int64]) -> Rea
     ]
     parts: list[tuple[dict[str, Tensor], Tensor, Tensor]] = []
     try:
-        for start in range(0, len(rows), BATCH):
-            inputs = split_rows(rows[start : start + BATCH], model.embedding.weight.device)
-            tokens, targets, conditions = inputs
+        for tokens, targets, conditions in _batches(model, rows):
             signals = model.signals(tokens, conditions=conditions)
             seen.clear()
             losses = model.token_losses(tokens, targets, conditions=conditions)
@@ -118,6 +117,12 @@ def read(model: LanguageModel, rows: ToldRows, counts: NDArray[np.int64]) -> Rea
         tokens=told,
         frequency=np.log(counts[told]),
     )
+
+
+def _batches(model: LanguageModel, rows: ToldRows) -> list[tuple[Tensor, Tensor, Conditions]]:
+    device = model.embedding.weight.device
+    starts = range(0, len(rows), BATCH)
+    return [split_rows(rows[start : start + BATCH], device) for start in starts]
 
 
 def _entropy(qkv: Tensor, precision: Tensor, n_heads: int) -> Tensor:
@@ -152,11 +157,14 @@ def other_initialisations(
 ) -> Null:
     """`settings.initialisations` networks of the form of `model`; its weights play no part."""
     null = Null([], [])
-    tokens, _, conditions = split_rows(rows, model.embedding.weight.device)
+    batches = _batches(model, rows)
+    fresh = untrained(model, FIRST_NULL_SEED)
     for each in tqdm(range(settings.initialisations), desc="other initialisations", disable=None):
-        fresh = untrained(model, FIRST_NULL_SEED + each)
-        signals = fresh.signals(tokens, conditions=conditions)
-        null.signals.append({name: signals[name].cpu().numpy() for name in SIGNALS})
+        initialise(fresh, FIRST_NULL_SEED + each)
+        parts = [fresh.signals(tokens, conditions=told) for tokens, _, told in batches]
+        null.signals.append(
+            {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in SIGNALS}
+        )
         null.scans.append([scan_text(fresh, tokenizer, text) for text in settings.texts])
     return null
 

@@ -25,6 +25,7 @@ Scandinavian Journal of Statistics 6, 1979.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ Floats = NDArray[np.float64]
 # Mean losses of K arms [K, ...] in nats a token -> the quantity of interest [...].
 Statistic = Callable[[Floats], Floats]
 
-BATCH = 4_000_000  # resampled counts held at once: 32 MB
+BATCH = 4_000_000  # resampled counts held at once as float64: 32 MB
 
 
 class Interval(NamedTuple):
@@ -112,21 +113,20 @@ def estimate(
     n_seeds, n_clusters = losses.shape[1:]
     if n_clusters < 2:
         raise ValueError("an interval needs at least two sequences or stories")
-    draw = np.random.default_rng(seed)
     by_seed = losses.sum(axis=2) / tokens.sum()  # [K, S]
     mean = by_seed.mean(axis=1)  # [K]
 
     by_cluster = losses.mean(axis=1)  # [K, C]
     drawn = []
-    for size in _batches(resamples, n_clusters):
-        counts = draw.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size).T
+    for batch in _resampled(n_clusters, resamples, seed):
+        counts = batch.astype(np.float64)
         drawn.append(statistic((by_cluster @ counts) / (tokens @ counts)))
     clusters = float(np.var(np.concatenate(drawn))) * n_clusters / (n_clusters - 1)
     value = float(statistic(mean))
     if n_seeds == 1:
         return Estimate(value, 0.0, clusters, 1, n_clusters)
 
-    counts = draw.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), resamples).T
+    counts = np.concatenate(_resampled(n_seeds, resamples, seed + 1), axis=1)
     seeds = float(np.var(statistic(by_seed @ counts / n_seeds))) * n_seeds / (n_seeds - 1)
     # What one seed does on one cluster, in units of the statistic: its two-way residuals.
     step = 1e-6
@@ -139,10 +139,13 @@ def estimate(
     return Estimate(value, seeds, max(0.0, clusters - float(shared)), n_seeds, n_clusters)
 
 
-def _batches(resamples: int, n_clusters: int) -> list[int]:
-    """Sizes that sum to `resamples`, so that one batch's counts fit in memory."""
-    size = max(1, BATCH // n_clusters)
-    return [min(size, resamples - start) for start in range(0, resamples, size)]
+@lru_cache(maxsize=2)  # every statistic of a comparison is resampled alike: drawn once
+def _resampled(n: int, resamples: int, seed: int) -> list[NDArray[np.uint16]]:
+    """How often each of n is drawn, [n, resamples] in batches that fit in memory as float64."""
+    draw = np.random.default_rng(seed)
+    size = max(1, BATCH // n)
+    sizes = (min(size, resamples - start) for start in range(0, resamples, size))
+    return [draw.multinomial(n, np.full(n, 1 / n), each).T.astype(np.uint16) for each in sizes]
 
 
 def mean_loss(losses: Floats) -> Floats:
