@@ -16,15 +16,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.checkpoint import checkpoint
@@ -40,10 +31,6 @@ from ncn.rows import AnyRows, split_rows
 
 # Where fp16 is no longer worth its name: after 16 halvings of the scale that torch starts with.
 LEAST_LOSS_SCALE = 1.0
-# Whole tensors by name. Moments only where there are any: a parameter that the loss never reaches,
-# as the key bias of the salience pooling, has none.
-MOMENTS = StateDictOptions(full_state_dict=True, strict=False)
-WEIGHTS = StateDictOptions(full_state_dict=True)
 
 
 class StepResult(NamedTuple):
@@ -78,8 +65,12 @@ class Engine:
     def __init__(self, model: LanguageModel, train: Train, seed: int) -> None:
         model.use_kernels(train.kernels)
         self.model = model.train()
-        sharded = dist.is_initialized() and train.sharding == "fsdp"
-        self._trained = copy.deepcopy(model) if sharded else model
+        self._sharding = None
+        if dist.is_initialized() and train.sharding == "fsdp":
+            from ncn import sharding  # here, since it takes more than a second to import
+
+            self._sharding = sharding
+        self._trained = copy.deepcopy(model) if self._sharding else model
         self.steps = 0  # taken so far
         self._train = train
         self._seed = seed
@@ -168,10 +159,8 @@ class Engine:
         """The objective whose gradient is the mean over all ranks."""
         if not dist.is_initialized():
             return objective
-        if self._trained is not self.model:
-            for block in self._trained.blocks:
-                fully_shard(block)
-            fully_shard(objective)
+        if self._sharding:
+            self._sharding.shard(objective, self._trained.blocks)
             return objective
         # The loss never reaches some parameters of a control network: the key bias of the pooling.
         unused = self.model.control is not None
@@ -194,7 +183,9 @@ class Engine:
     def _clipped(self) -> float:
         """Clip the gradients; their norm before."""
         norm = clip_grad_norm_(self._trained.parameters(), self._train.grad_clip)
-        return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+        if self._sharding:
+            norm = self._sharding.gathered(norm)
+        return norm.item()
 
     # State
 
@@ -206,17 +197,42 @@ class Engine:
         """
         return {
             "steps": self.steps,
-            "model": get_model_state_dict(self._trained, options=WEIGHTS),
-            "optimizer": get_optimizer_state_dict(self._trained, self._optimizer, options=MOMENTS),
+            "model": self._weights(),
+            "optimizer": self._moments(),
             "scaler": self._scaler.state_dict(),
+        }
+
+    def _weights(self) -> dict[str, Any]:
+        if self._sharding:
+            return self._sharding.whole_weights(self._trained)
+        return self.model.state_dict()
+
+    def _moments(self) -> dict[str, Any]:
+        """The optimiser's state, by parameter name; a parameter that no loss reaches has none."""
+        if self._sharding:
+            return self._sharding.whole_moments(self._trained, self._optimizer)
+        names: dict[Tensor, str] = {each: name for name, each in self.model.named_parameters()}
+        return {
+            "state": {names[each]: moments for each, moments in self._optimizer.state.items()},
+            "param_groups": [
+                group | {"params": [names[each] for each in group["params"]]}
+                for group in self._optimizer.param_groups
+            ],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state that `state_dict` returned, the same on every rank."""
         self.steps = state["steps"]
-        set_model_state_dict(self._trained, state["model"], options=WEIGHTS)
-        moments = copy.deepcopy(state["optimizer"])  # the optimiser would take them, not copy them
-        set_optimizer_state_dict(self._trained, self._optimizer, moments, options=MOMENTS)
+        if self._sharding:
+            self._sharding.load(self._trained, self._optimizer, state["model"], state["optimizer"])
+        else:
+            self.model.load_state_dict(state["model"])
+            parameters = dict(self.model.named_parameters())
+            for name, moments in state["optimizer"]["state"].items():
+                # Copied: the optimiser would change them in place.
+                self._optimizer.state[parameters[name]] = {
+                    key: value.to(self._device, copy=True) for key, value in moments.items()
+                }
         self._scaler.load_state_dict(state["scaler"])
 
     def whole_model(self) -> LanguageModel:
@@ -224,8 +240,8 @@ class Engine:
 
         To be called by every rank.
         """
-        if self._trained is not self.model:
-            self.model.load_state_dict(get_model_state_dict(self._trained, options=WEIGHTS))
+        if self._sharding:
+            self.model.load_state_dict(self._weights())
         return self.model
 
 
