@@ -28,7 +28,7 @@ from ncn.training_log import LogRow, TrainingLog
 SAMPLE_TOKENS = 40
 SAMPLE_TRIES = 5  # a young model may end a story before its first word
 LIVE_SECONDS = 10.0  # between two writings of the growing log
-SAVE = 1  # a request of `_agreed`; above it are the numbers of signals that stop
+SAVE = 1  # a request of `_agreed`; above it, by SAVE, are the numbers of signals that stop
 
 
 def count_steps(n_rows: int, train: Train) -> int:
@@ -210,7 +210,8 @@ def _save_or_stop(
 ) -> None:
     """Between two steps: save where that is due, and raise Interrupted where it is asked for."""
     step = engine.steps
-    request = stop.received if stop else 0
+    received = stop.received if stop else 0
+    request = SAVE + received if received else 0
     if not request and states and states.due(step, last=step == max_steps):
         request = SAVE
     request = _agreed(request, next(engine.model.parameters()).device)
@@ -220,12 +221,13 @@ def _save_or_stop(
     if states:
         states.save(step, state)
     if request > SAVE:
+        number = request - SAVE
         saved = states.last_good if states else "the beginning"
         words = (
-            f"{name}: stopped by {signal.Signals(request).name} after step {step:,} of"
+            f"{name}: stopped by {signal.Signals(number).name} after step {step:,} of"
             f" {max_steps:,}; the same command goes on from {saved}"
         )
-        raise Interrupted(request, words if rank() == 0 else "")
+        raise Interrupted(number, words if rank() == 0 else "")
 
 
 def _passed(every: int, rows: Sequence[LogRow], step: int) -> bool:

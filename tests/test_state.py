@@ -31,13 +31,13 @@ from tests.test_training import quick, rows
 class StopAfter(StopSignals):
     """A signal that comes during the n-th step from now."""
 
-    def __init__(self, steps: int) -> None:
-        self.left = steps
+    def __init__(self, steps: int, number: int = signal.SIGTERM) -> None:
+        self.left, self.number = steps, number
 
     @property
     def received(self) -> int:  # type: ignore[override]
         self.left -= 1
-        return signal.SIGTERM if self.left < 0 else 0
+        return self.number if self.left < 0 else 0
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,18 @@ def test_a_run_interrupted_every_few_steps_ends_as_if_it_never_was(
             go_on(StopAfter(steps))
         assert interruption.value.signal_number == signal.SIGTERM
     assert_equal(go_on(None), undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_each_signal_that_stops_ends_the_run_with_its_number(
+    small: Params, tmp_path: Path, number: signal.Signals
+) -> None:
+    with (
+        States(tmp_path / "state", small.train) as states,
+        pytest.raises(Interrupted, match=f"stopped by {number.name} after step 2 of") as stopped,
+    ):
+        trained(small, states=states, stop=StopAfter(2, number))
+    assert stopped.value.signal_number == number
 
 
 def test_what_is_watched_changes_nothing(small: Params, undisturbed: tuple[Any, Any]) -> None:
