@@ -40,7 +40,7 @@ setup: $(INSTALLED) ## Make .venv and install requirements.lock (PYTHON=python3.
 
 repro: $(INSTALLED) ## Run the pipeline, or what changed of it, and print the result
 	dvc repro
-	@python -m ncn.summary
+	@python -m ncn summary
 
 test: $(INSTALLED) ## Lint, format check, types, tests: what CI runs
 	ruff check
@@ -49,7 +49,7 @@ test: $(INSTALLED) ## Lint, format check, types, tests: what CI runs
 	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(INSTALLED) ## Measure what control and kernels cost on this machine: metrics/benchmark.md
-	python -m ncn.benchmark
+	python -m ncn benchmark
 
 lock: $(INSTALLED) ## Pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade moves to the newest)
 	@command -v uv >/dev/null || python -m pip install --quiet uv

@@ -5,11 +5,13 @@ Out: metrics/brain_scan.json and plots/brain_scan/scan.tsv (the texts of params.
      metrics/brain_scan_tests.json and plots/brain_scan/{tokens,layers,losses,heads}.tsv (tests).
 """
 
-import ncn.starting  # noqa: F401 isort: skip (before what takes long)
+import ncn.common.early_interrupt  # noqa: F401 isort: skip (before what takes long)
 
 import numpy as np
 
-from ncn.artifacts import (
+from ncn.common.errors import run_command
+from ncn.common.files import write_json
+from ncn.common.paths import (
     BRAIN_SCAN,
     SCAN_TABLES,
     SCAN_TESTS,
@@ -19,16 +21,17 @@ from ncn.artifacts import (
     model_directory,
     run_name,
 )
-from ncn.brain_scan import scan_run
-from ncn.checkpoint import load_model
-from ncn.config import load_params
-from ncn.errors import run_command
-from ncn.evaluation import choose_sequences
-from ncn.files import rounded, write_json, write_tsv
-from ncn.rows import validation_rows
-from ncn.scan_tests import Null, examine, other_initialisations
-from ncn.timing import timed
-from ncn.tokenizer import load_tokenizer
+from ncn.common.timing import timed
+from ncn.common.tsv import write_tsv
+from ncn.corpus.split import choose_sequences
+from ncn.corpus.tokenizer import load_tokenizer
+from ncn.model import load_model
+from ncn.model.inputs import validation_rows
+from ncn.scan.reading import Null, other_initialisations
+from ncn.scan.tables import examine
+from ncn.scan.texts import scan_run
+from ncn.settings import load_params
+from ncn.statistics.rounding import rounded
 
 Rows = list[dict[str, object]]
 

@@ -4,11 +4,11 @@ In:  plots/clusters/ARM-SEED.tsv, metrics/evaluate/ARM-SEED.json, metrics/train/
 Out: metrics/summary.json (what `dvc metrics diff` shows), metrics/compare.json (all statistics).
 """
 
-from ncn.artifacts import COMPARISON, SUMMARY
-from ncn.comparison import compare
-from ncn.config import load_params
-from ncn.errors import run_command
-from ncn.files import write_json
+from ncn.analysis.comparison import compare
+from ncn.common.errors import run_command
+from ncn.common.files import write_json
+from ncn.common.paths import COMPARISON, SUMMARY
+from ncn.settings import load_params
 
 
 def main() -> None:

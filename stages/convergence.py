@@ -4,12 +4,13 @@ In:  plots/train/ARM-SEED.tsv, data/reference/run_1.tsv (the series of the publi
 Out: metrics/convergence.json, plots/curves.tsv (long form).
 """
 
-from ncn.artifacts import CONVERGENCE, CURVES, PUBLISHED_RUN, run_name, training_log
-from ncn.charts import PUBLISHED
-from ncn.config import load_params
-from ncn.convergence import analyse_log, by_arm, in_words, published_penalty
-from ncn.errors import InputError, run_command
-from ncn.files import read_tsv, write_json, write_tsv
+from ncn.analysis.training_logs import analyse_log, by_arm, in_words
+from ncn.common.errors import InputError, run_command
+from ncn.common.files import write_json
+from ncn.common.paths import CONVERGENCE, CURVES, PUBLISHED_RUN, run_name, training_log
+from ncn.common.tsv import read_tsv, write_tsv
+from ncn.published_run import published_penalty
+from ncn.settings import PUBLISHED_SERIES, load_params
 
 PUBLISHED_TOKENS_PER_STEP = 64 * 512  # sequences, context length
 
@@ -23,12 +24,14 @@ def main() -> None:
         analyse_log(training_log(run_name(arm, seed)), arm, str(seed), settings)
         for arm, seed in runs
     ]
-    published = analyse_log(PUBLISHED_RUN, PUBLISHED, "-", settings, PUBLISHED_TOKENS_PER_STEP)
+    published = analyse_log(
+        PUBLISHED_RUN, PUBLISHED_SERIES, "-", settings, PUBLISHED_TOKENS_PER_STEP
+    )
     rows = [row for log in [*logs, published] for row in log.rows]
     missing = [log.missing for log in [*logs, published] if log.missing]
     words = {
         arm: in_words([log.end for log in [*logs, published] if log.arm == arm])
-        for arm in [*params.arms, PUBLISHED]
+        for arm in [*params.arms, PUBLISHED_SERIES]
     }
     summaries = {
         run_name(arm, seed): log.summary for (arm, seed), log in zip(runs, logs, strict=True)

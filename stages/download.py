@@ -4,11 +4,11 @@ In:  params.yaml alone (data, tokenizer, seed); the network for tinystories-v2, 
 Out: data/raw/text/, data/raw/tokenizer/ (gpt2, local), data/raw/manifest.json.
 """
 
-from ncn.artifacts import RAW
-from ncn.config import load_params
-from ncn.errors import run_command
-from ncn.files import read_json
-from ncn.sources import fetch
+from ncn.common.errors import run_command
+from ncn.common.files import read_json
+from ncn.common.paths import RAW
+from ncn.settings import load_params
+from ncn.sources.fetch import fetch
 
 
 def main() -> None:

@@ -5,14 +5,16 @@ Out: metrics/evaluate/ARM-SEED.json, plots/evaluate/ARM-SEED.tsv (one line a seq
      plots/clusters/ARM-SEED.tsv (one line a story, or sequence: what intervals resample).
 """
 
-import ncn.starting  # noqa: F401 isort: skip (before what takes long)
+import ncn.common.early_interrupt  # noqa: F401 isort: skip (before what takes long)
 
 import argparse
 import math
 
 import numpy as np
 
-from ncn.artifacts import (
+from ncn.common.errors import InputError, run_command
+from ncn.common.files import write_json
+from ncn.common.paths import (
     TOKENS,
     cluster_losses,
     evaluation_metrics,
@@ -20,23 +22,18 @@ from ncn.artifacts import (
     run_name,
     sequence_losses,
 )
-from ncn.checkpoint import load_model
-from ncn.config import load_params
-from ncn.corpus import open_rows, read_meta
-from ncn.device import pick_device
-from ncn.errors import InputError, run_command
-from ncn.evaluation import (
-    choose_sequences,
-    clusters_of,
-    future_leak,
-    mean_by,
-    score_tokens,
-    yardsticks,
-)
-from ncn.files import write_json, write_tsv
-from ncn.probes import probe
-from ncn.rows import validation_rows
-from ncn.timing import timed
+from ncn.common.timing import timed
+from ncn.common.tsv import write_tsv
+from ncn.corpus.rows import open_rows, read_meta
+from ncn.corpus.split import choose_sequences
+from ncn.model import load_model
+from ncn.model.device import pick_device
+from ncn.model.inputs import validation_rows
+from ncn.scoring.leak import future_leak
+from ncn.scoring.losses import clusters_of, mean_by, score_tokens
+from ncn.scoring.probes import probe
+from ncn.scoring.yardsticks import yardsticks
+from ncn.settings import load_params
 
 
 def main() -> None:

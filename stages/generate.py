@@ -5,20 +5,21 @@ Out: metrics/samples.json: the samples; and `recall`, for each of some validatio
      things its first half begins, how many its own second half and each run's names again.
 """
 
-import ncn.starting  # noqa: F401 isort: skip (before what takes long)
+import ncn.common.early_interrupt  # noqa: F401 isort: skip (before what takes long)
 
-from ncn.artifacts import SAMPLES, TOKENIZER, TOKENS, model_directory, run_name
-from ncn.checkpoint import load_model
-from ncn.config import load_params
-from ncn.corpus import open_rows
-from ncn.errors import run_command
-from ncn.evaluation import choose_sequences
-from ncn.files import write_json
-from ncn.generate import continue_texts, generation_salience
-from ncn.recall import halves, kept_by
-from ncn.sampling import Sampling
-from ncn.timing import timed
-from ncn.tokenizer import load_tokenizer
+from ncn.common.errors import run_command
+from ncn.common.files import write_json
+from ncn.common.paths import SAMPLES, TOKENIZER, TOKENS, model_directory, run_name
+from ncn.common.timing import timed
+from ncn.corpus.rows import open_rows
+from ncn.corpus.split import choose_sequences
+from ncn.corpus.tokenizer import load_tokenizer
+from ncn.generation.decoding import generation_salience
+from ncn.generation.object_permanence import halves, kept_by
+from ncn.generation.sampling import Sampling
+from ncn.generation.text import continue_texts
+from ncn.model import load_model
+from ncn.settings import load_params
 
 
 def main() -> None:

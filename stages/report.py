@@ -4,13 +4,13 @@ In:  metrics/, plots/*.tsv, data/tokens/meta.json, requirements.lock.
 Out: metrics/claims.json; plots/report.html, self-contained.
 """
 
-from ncn.artifacts import CLAIMS, REPORT
-from ncn.claims import judge, read_metrics
-from ncn.config import load_params
-from ncn.errors import run_command
-from ncn.files import write_json, write_text
-from ncn.report import render
-from ncn.report_inputs import gather
+from ncn.common.errors import run_command
+from ncn.common.files import write_json, write_text
+from ncn.common.paths import CLAIMS, REPORT
+from ncn.report.claims import judge, read_metrics
+from ncn.report.inputs import gather
+from ncn.report.page import render
+from ncn.settings import load_params
 
 
 def main() -> None:

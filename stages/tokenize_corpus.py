@@ -6,13 +6,15 @@ Out: data/tokens/train.bin, val.bin, meta.json, tokenizer/.
 
 import shutil
 
-from ncn.artifacts import RAW, TOKENS
-from ncn.config import load_params
-from ncn.corpus import choose_validation, read_stories, text_files, write_corpus
-from ncn.errors import run_command
-from ncn.files import replacing_directory
-from ncn.timing import timed
-from ncn.tokenizer import load_tokenizer, train_tokenizer
+from ncn.common.errors import run_command
+from ncn.common.files import replacing_directory
+from ncn.common.paths import RAW, TOKENS
+from ncn.common.timing import timed
+from ncn.corpus.encode import write_corpus
+from ncn.corpus.split import choose_validation
+from ncn.corpus.text import read_stories, text_files
+from ncn.corpus.tokenizer import load_tokenizer, train_tokenizer
+from ncn.settings import load_params
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ Out: data/models/ARM-SEED/, plots/train/ARM-SEED.tsv, metrics/train/ARM-SEED.jso
 Interrupted, the same command goes on from the state in .scratch.
 """
 
-import ncn.starting  # noqa: F401 isort: skip (before what takes long)
+import ncn.common.early_interrupt  # noqa: F401 isort: skip (before what takes long)
 
 import argparse
 import sys
@@ -14,24 +14,25 @@ from collections.abc import Sequence
 
 import torch
 
-from ncn import artifacts
-from ncn.artifacts import TOKENIZER, TOKENS
-from ncn.checkpoint import save_model
-from ncn.config import load_params
-from ncn.corpus import read_meta
-from ncn.device import describe, pick_device
-from ncn.distributed import launch, process_group, rank, started_by_torchrun
-from ncn.errors import run_command
-from ncn.estimate import training_cost
-from ncn.files import write_json, write_tsv
-from ncn.flops import flops_per_token
-from ncn.interruption import StopSignals
-from ncn.model import build_model, parameter_count
-from ncn.rows import training_rows, validation_rows
-from ncn.state import states_of
-from ncn.timing import timed
-from ncn.training import story_teller, train_model
-from ncn.training_log import LogRow
+from ncn.common import paths as artifacts
+from ncn.common.errors import run_command
+from ncn.common.files import write_json
+from ncn.common.paths import TOKENIZER, TOKENS
+from ncn.common.stopping import StopSignals
+from ncn.common.timing import timed
+from ncn.common.tsv import write_tsv
+from ncn.corpus.rows import read_meta
+from ncn.model import build_model, parameter_count, save_model
+from ncn.model.device import describe, pick_device
+from ncn.model.flops import flops_per_token
+from ncn.model.inputs import training_rows, validation_rows
+from ncn.settings import load_params
+from ncn.training.cost import training_cost
+from ncn.training.log import LogRow
+from ncn.training.loop import train_model
+from ncn.training.preview import previewer
+from ncn.training.processes import launch, process_group, rank, started_by_torchrun
+from ncn.training.states import states_of
 
 
 def main() -> None:
@@ -70,13 +71,13 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     def write_log(log: Sequence[LogRow]) -> None:
         write_tsv(log_file, [{"arm": arm, "seed": seed} | row._asdict() for row in log])
 
-    with states_of(run, model.config, params.train, seed, meta["digest"]) as states:
+    with states_of(run, model.config, params.train, seed, meta["digest"], params.saving) as states:
         print(f"{run}: interrupted, the same command goes on from {states.folder}", flush=True)
         states.forget_if_recorded(f"train@{run}", log_file)
         with timed(f"train {run}") as noted:
             log = train_model(
                 model, rows, params.train, seed, run,
-                validation=validation, sample=story_teller(TOKENIZER), live=write_log,
+                validation=validation, sample=previewer(TOKENIZER), live=write_log,
                 states=states, stop=stop,
             )  # fmt: skip
             steps = log[-1].step

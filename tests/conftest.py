@@ -14,9 +14,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-from ncn.config import Params, load_params
 from ncn.model import LanguageModel, build_model
-from ncn.profile import experiment
+from ncn.settings import Params, load_params
+from ncn.settings.profiles import experiment
 
 pytest_plugins = ["tests.browser"]
 

@@ -52,9 +52,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "train": {
         "epochs": 0.5,
         "log_every": 5,
-        "save_every_steps": 7,
         "validation": {"every": 30, "sequences": 8},
     },
+    "saving": {"every_steps": 7},
 }
 DEADLINE_SECONDS = 120.0  # for anything that should happen soon, on a busy machine
 POLL_SECONDS = 0.002

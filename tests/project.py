@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ncn.profile import apply_profile
+from ncn.commands.profile import apply_profile
 from tests.conftest import ROOT
 
 

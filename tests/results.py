@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ncn.artifacts import (
+from ncn.common.files import write_json, write_text
+from ncn.common.paths import (
     BENCHMARK,
     BRAIN_SCAN,
     CLAIMS,
@@ -25,9 +26,10 @@ from ncn.artifacts import (
     training_log,
     training_metrics,
 )
-from ncn.config import SIGNALS, Params
-from ncn.files import write_json, write_text, write_tsv
-from ncn.report_inputs import has_control
+from ncn.common.tsv import write_tsv
+from ncn.report.inputs import has_control
+from ncn.settings import Params
+from ncn.signals import SIGNALS
 
 CURVE = {
     "status": "still improving",

@@ -1,0 +1,77 @@
+"""`python -m ncn COMMAND`: what the project offers beside `dvc repro`."""
+
+import ncn.common.early_interrupt  # noqa: F401 isort: skip (before what takes long)
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import NoReturn
+
+from ncn.common.errors import InputError, run_command
+
+# Each is a module of ncn.commands with `add_arguments(parser)` and `run(arguments)`. The words
+# stand here, so that the help need not load them all.
+COMMANDS = {
+    "profile": "lay profiles/NAME.yaml over params.yaml; what changes, what training will take",
+    "summary": "the arms side by side, the times, and how this run compares with the committed one",
+    "generate": "continue a prompt, or each of a file, with a trained model",
+    "hub": "publish a trained model with its card, or fetch a published one",
+    "import": "judge and convert a checkpoint of the published code; nothing in it is executed",
+    "benchmark": "measure what control and kernels cost on this machine",
+    "readme": "write the result of README.md anew from metrics/",
+    "plots-page": "write the page of `dvc plots show` anew from the pinned packages",
+}
+MODULES = {"import": "import_checkpoint", "plots-page": "plots_page"}
+
+
+def usage() -> str:
+    """The help: every command with what it does."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {words}" for name, words in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: python -m ncn COMMAND [ARGUMENTS]",
+            "",
+            *lines,
+            "",
+            "python -m ncn COMMAND --help says more of one. The pipeline itself: dvc repro.",
+        ]
+    )
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """See the base class."""
+        raise InputError(f"{message}: see {self.prog} --help")
+
+
+def loaded(name: str) -> ModuleType | None:
+    """The module of a command; None where there is no such command."""
+    return import_module(f"ncn.commands.{MODULES.get(name, name)}") if name in COMMANDS else None
+
+
+def run(name: str, command: ModuleType | None, arguments: Sequence[str]) -> None:
+    """Run a command, or say which there are."""
+    if name in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if command is None:
+        raise InputError(f"no command {name!r}; there are {', '.join(COMMANDS)}")
+    parser = Parser(prog=f"python -m ncn {name}", description=command.run.__doc__)
+    command.add_arguments(parser)
+    command.run(parser.parse_args(arguments))
+
+
+def main() -> None:
+    """Load the command that is named first, while an interrupt still ends it, and run it."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    command = loaded(name)
+    run_command(lambda: run(name, command, arguments))
+
+
+if __name__ == "__main__":
+    main()

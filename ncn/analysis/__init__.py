@@ -1,0 +1,1 @@
+"""The runs side by side: how far they differ, how they learned."""

@@ -1,0 +1,1 @@
+"""What a control network costs, and what the kernels save."""

@@ -1,0 +1,39 @@
+"""`make bench`, or `python -m ncn benchmark SECTION`: what control and kernels cost here."""
+
+import argparse
+import platform
+
+import torch
+
+from ncn.benchmark.sections import SECTIONS, processor, table
+from ncn.common.errors import InputError
+from ncn.common.files import read_json, write_json, write_text
+from ncn.common.paths import BENCHMARK, BENCHMARK_TABLE
+from ncn.model.device import describe, pick_device
+from ncn.settings.profiles import experiment
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure the sections named, or all; print the table and keep it in metrics/."""
+    chosen = arguments.sections or list(SECTIONS)
+    if unknown := [name for name in chosen if name not in SECTIONS]:
+        raise InputError(f"no section {unknown[0]!r} to measure; there are {', '.join(SECTIONS)}")
+    params, device = experiment("paper"), pick_device()
+    machine = {
+        "device": describe(device),
+        "processor": processor(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    kept = read_json(BENCHMARK) if BENCHMARK.exists() else {}
+    figures = kept if kept.get("machine") == machine else {"machine": machine}
+    for name in chosen:
+        figures[name] = SECTIONS[name].measure(params, device)
+        write_json(BENCHMARK, figures)
+        write_text(BENCHMARK_TABLE, table(figures))
+    print(table(figures))

@@ -1,0 +1,112 @@
+"""`python -m ncn summary`: the table of arms, the times, and how this run compares to the
+committed one. `make repro` ends with it."""
+
+import argparse
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+from ncn.common.files import read_json
+from ncn.common.paths import COMPARISON, REPORT, SUMMARY
+from ncn.common.timing import read_timing
+
+Summary = dict[str, dict[str, float]]
+
+
+def difference(entry: dict[str, float]) -> str | None:
+    """The perplexity difference with its interval; None for the baseline itself."""
+    if "delta_ppl" not in entry:
+        return None
+    interval = f"{entry['delta_ppl_low']:+.4f}, {entry['delta_ppl_high']:+.4f}"
+    return f"{entry['delta_ppl']:+.4f} [{interval}]"
+
+
+def sees_the_future(entry: dict[str, float]) -> str:
+    """The future leak in words."""
+    leak = entry["future_leak"]
+    return f"yes: logits move by {leak:.2g}" if leak > 0 else "no"
+
+
+def table(summary: Summary) -> str:
+    """The arms side by side, as text."""
+    header = ["arm", "loss", "perplexity", "difference [95 %]", "parameters", "sees the future?"]
+    rows = [header]
+    for arm, entry in summary.items():
+        rows.append(
+            [
+                arm,
+                f"{entry['val_loss']:.4f}",
+                f"{entry['val_ppl']:.4f}",
+                difference(entry) or "-",
+                f"{entry['parameters']:,}",
+                sees_the_future(entry),
+            ]
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def times() -> str:
+    """What the stages took when they last ran here."""
+    lines = []
+    for stage, noted in read_timing().items():
+        speed = f", {noted['tokens'] / noted['seconds']:,.0f} tokens/s" if "tokens" in noted else ""
+        lines.append(f"  {stage}: {noted['seconds']:.1f} s{speed}")
+    return "\n".join(lines)
+
+
+def numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a nested JSON value, with its dotted key."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from numbers(inner, f"{key}.{name}" if key else name)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield key, value
+
+
+def differences(mine: Any, committed: Any) -> str:
+    """`identical`, or the largest relative difference and what only one side has."""
+    here, there = dict(numbers(mine)), dict(numbers(committed))
+    if here == there:
+        return "identical"
+    parts = []
+    if shared := {key for key in here.keys() & there.keys() if here[key] != there[key]}:
+        largest = max(
+            sorted(shared),
+            key=lambda k: abs(here[k] - there[k]) / max(abs(here[k]), abs(there[k])),
+        )
+        parts.append(
+            f"{len(shared)} numbers differ, most {largest}:"
+            f" {here[largest]!r} here, {there[largest]!r} committed"
+        )
+    parts += [f"only here: {key}" for key in sorted(here.keys() - there.keys())[:3]]
+    parts += [f"only committed: {key}" for key in sorted(there.keys() - here.keys())[:3]]
+    return "; ".join(parts)
+
+
+def committed_summary() -> Summary | None:
+    """metrics/summary.json of the last commit; None where there is none."""
+    shown = subprocess.run(
+        ["git", "show", f"HEAD:./{SUMMARY}"], capture_output=True, text=True, check=False
+    )
+    return json.loads(shown.stdout) if shown.returncode == 0 else None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes: nothing."""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print what a person wants to see after `dvc repro`."""
+    summary = read_json(SUMMARY)
+    committed = committed_summary()
+    print(table(summary), *read_json(COMPARISON)["in_words"].values(), sep="\n")
+    if taken := times():
+        print("times, as the stages last ran here:", taken, sep="\n")
+    same = "none is committed" if committed is None else differences(summary, committed)
+    print(f"against the committed {SUMMARY}: {same}")
+    print(f"report: {REPORT.resolve()}")

@@ -1,0 +1,1 @@
+"""What cannot change a number: errors, whole files, paths, progress, times, stopping."""

@@ -1,0 +1,44 @@
+"""What the control network may be told beside the text (preprint 3.2): a task, and sliders.
+
+Only the control network hears of it; the transformer reads the text alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Index = slice | Sequence[int] | NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """What is known of each of B texts before its first token. A batch of 1 holds for all rows.
+
+    task: its number, [B] int64. None adds no task's vector.
+    sliders: the values of `ncn.sliders` [B, n], in standard deviations from the training mean.
+        None is neutral: all 0.
+    """
+
+    task: Tensor | None = None
+    sliders: Tensor | None = None
+
+    def take(self, rows: Index) -> "Conditions":
+        """Those of some rows."""
+        return Conditions(
+            None if self.task is None else self.task[rows],
+            None if self.sliders is None else self.sliders[rows],
+        )
+
+    def to(self, device: torch.device) -> "Conditions":
+        """The same on another device."""
+        return Conditions(
+            None if self.task is None else self.task.to(device),
+            None if self.sliders is None else self.sliders.to(device),
+        )
+
+
+NO_CONDITIONS = Conditions()

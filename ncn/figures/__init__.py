@@ -1,0 +1,1 @@
+"""Pictures for papers and for a repository's page, by matplotlib."""

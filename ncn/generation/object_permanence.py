@@ -1,0 +1,89 @@
+"""Do generated stories keep the things and people that they began with? (object permanence)
+
+A model continues the first half of validation rows. A thing is a word that an article introduces
+there ("a tiny dragon", "the box") or a name inside a sentence; it is kept if the continuation
+names it again. The row's own second half, read in the same way, says what stories do.
+"""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ncn.corpus.rows import Rows
+from ncn.corpus.tokenizer import Tokenizer
+from ncn.generation.decoding import generate
+from ncn.generation.sampling import Sampling
+from ncn.model import LanguageModel
+from ncn.settings import END_OF_TEXT
+
+# After an article: the noun, of "tiny dragon" the second word. A name: not where a sentence starts.
+INTRODUCED = re.compile(r"\b(?:[Aa]n?|[Tt]he)\s+(?:[a-z]+y\s+)?([a-z]{3,})\b")
+NAME = re.compile(r"(?<=[a-z,] )([A-Z][a-z]{2,})\b")
+NO_THINGS = frozenset({"time", "day", "end", "same", "other"})
+
+
+class Halves(NamedTuple):
+    """Rows cut in two: prompts [N, T], the things of each, and how many the rest names again."""
+
+    prompts: Tensor
+    things: list[list[str]]
+    kept: list[int]
+
+
+def things_in(text: str) -> list[str]:
+    """The things and names of the last story in `text`, each once, in lower case."""
+    story = text.rsplit(END_OF_TEXT, 1)[-1]
+    found = (*INTRODUCED.findall(story), *NAME.findall(story))
+    return sorted({thing.lower() for thing in found} - NO_THINGS)
+
+
+def named_again(things: list[str], text: str) -> int:
+    """How many of the things the rest of the story, up to its end, names; plurals count."""
+    story = text.split(END_OF_TEXT, 1)[0]
+    return sum(bool(re.search(rf"\b{each}s?\b", story, re.IGNORECASE)) for each in things)
+
+
+def halves(rows: Rows, tokenizer: Tokenizer) -> Halves:
+    """Cut rows [N, T + 1]. Rows that begin no thing, or a story that ends there, drop out."""
+    middle = rows.shape[1] // 2
+    chosen, things, kept = [], [], []
+    for number, row in enumerate(rows.astype(np.int64)):
+        first, rest = (tokenizer.decode(part.tolist()) for part in (row[:middle], row[middle:]))
+        begun = things_in(first)
+        if begun and not rest.startswith(END_OF_TEXT) and not first.endswith(END_OF_TEXT):
+            chosen.append(number)
+            things.append(begun)
+            kept.append(named_again(begun, rest))
+    prompts = torch.from_numpy(rows[chosen, :middle].astype(np.int64))
+    return Halves(prompts, things, kept)
+
+
+def kept_by(
+    model: LanguageModel,
+    cut: Halves,
+    length: int,
+    tokenizer: Tokenizer,
+    sampling: Sampling,
+    seed: int,
+) -> list[int]:
+    """How many things of each prompt the model's continuation of `length` tokens names again."""
+    if not len(cut.prompts):
+        return []
+    whole = generate(
+        model,
+        cut.prompts,
+        length,
+        sampling.temperature,
+        sampling.top_k,
+        seed,
+        top_p=sampling.top_p,
+        stop=tokenizer.end_of_text,
+    )
+    written = whole[:, cut.prompts.shape[1] :].tolist()
+    return [
+        named_again(things, tokenizer.decode(tokens))
+        for things, tokens in zip(cut.things, written, strict=True)
+    ]

@@ -1,0 +1,149 @@
+"""One layer of the transformer, its branches modulated a token at a time; and its caches.
+
+Per token t, with the signals g, beta, gamma of the layer (preprint eq. 8-12):
+
+    x <- x + g * Attention(RMSNorm(x)),       where queries are scaled: Q' = beta Q
+    x <- x + g * gamma * FeedForward(RMSNorm(x))
+
+Without a control network every signal is 1 and costs nothing.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kernels.cache_update import cache_update
+from kernels.dispatch import Backend
+from kernels.modulated_add import modulated_add
+from ncn.model.attention_entropy import attention_entropy
+from ncn.model.layers import Layer, RMSNorm
+from ncn.model.salience import Tonic
+from ncn.settings import ModelConfig
+
+
+class KeyValues:
+    """Keys and values of one layer, [B, H, T, K] each: room for the whole context, filled in place.
+
+    Only the first `length` positions hold anything.
+    """
+
+    def __init__(self, empty: Tensor, positions: Tensor) -> None:
+        self.keys, self.values = torch.empty_like(empty), torch.empty_like(empty)
+        self.positions = positions  # 0 ... T - 1, where the keys are
+        self.length = 0
+
+    def extend(self, k: Tensor, v: Tensor, backend: Backend) -> tuple[Tensor, Tensor]:
+        """Append k and v [B, H, t, K]; returns views of all keys and values so far."""
+        end = self.length + k.shape[2]
+        added, self.length = self.positions[self.length : end], end
+        cache_update(self.keys, self.values, k, v, added, backend=backend)
+        return self.keys.narrow(2, 0, self.length), self.values.narrow(2, 0, self.length)
+
+
+class Cache:
+    """What a model keeps of the tokens that it has read, so that each is computed once.
+
+    layers: keys and values, which grow with the text; tonic: the salience pooling, which does not.
+    Made by `LanguageModel.make_cache`; `like` says where it lies and in which precision.
+    """
+
+    def __init__(self, config: ModelConfig, batch_size: int, like: Tensor) -> None:
+        empty = like.new_empty(
+            batch_size, config.n_heads, config.context_length, config.d_model // config.n_heads
+        )
+        positions = torch.arange(config.context_length, device=empty.device)
+        self.layers = [KeyValues(empty, positions) for _ in range(config.n_layers)]
+        self.tonic = Tonic()
+
+    @property
+    def length(self) -> int:
+        """The number of positions read."""
+        return self.layers[0].length
+
+    def clear(self) -> None:
+        """Forget the text; the memory stays."""
+        self.tonic = Tonic()
+        for layer in self.layers:
+            layer.length = 0
+
+
+class Attention(Layer):
+    """Causal multi-head self-attention without biases."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_heads = config.n_heads
+        self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
+        self.out = nn.Linear(config.d_model, config.d_model, bias=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        precision: Tensor | None,
+        past: KeyValues | None = None,
+        measure: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """x [B, T, D], precision [B, T] or None -> [B, T, D]; x continues `past`.
+
+        With `measure` also the attention entropy [B, T], else None.
+        """
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).unbind(2)  # [B, T, H, K]
+        if precision is not None:
+            q = q * precision[..., None, None].to(q.dtype)
+        q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # [B, H, T, K]
+        start = 0 if past is None else past.length
+        if past is not None:
+            k, v = past.extend(k, v, self.backend(k))
+        mask = None
+        if start and q.shape[2] > 1:  # is_causal would align the first query with the first key
+            mask = q.new_ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(start)
+        heads = F.scaled_dot_product_attention(q, k, v, mask, is_causal=start == 0)
+        entropy = attention_entropy(q, k) if measure else None
+        return self.out(heads.transpose(1, 2).flatten(2)), entropy
+
+
+class FeedForward(nn.Module):
+    """GELU(x W_1 + b_1) W_2 + b_2."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.d_model, config.d_ff)
+        self.down = nn.Linear(config.d_ff, config.d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, T, D] -> [B, T, D]."""
+        return self.down(F.gelu(self.up(x)))
+
+
+class Block(Layer):
+    """One layer: attention and feed-forward branches, each scaled a token at a time."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.d_model)
+        self.attention = Attention(config)
+        self.feed_forward_norm = RMSNorm(config.d_model)
+        self.feed_forward = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        gain: Tensor | None = None,
+        precision: Tensor | None = None,
+        ffn_gate: Tensor | None = None,
+        past: KeyValues | None = None,
+        measure: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """x [B, T, D], signals [B, T] (None is neutral) -> [B, T, D]; the rest: see `Attention`."""
+        attended, entropy = self.attention(self.attention_norm(x), precision, past, measure)
+        x = self._added(x, self.dropout(attended), gain)
+        fed = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        both = ffn_gate if gain is None else gain if ffn_gate is None else gain * ffn_gate
+        return self._added(x, fed, both), entropy
+
+    def _added(self, x: Tensor, branch: Tensor, signal: Tensor | None) -> Tensor:
+        """x plus a branch [B, T, D], scaled a token at a time where there is a signal [B, T]."""
+        if signal is None:
+            return x + branch
+        return modulated_add(x, branch, signal, backend=self.backend(x))

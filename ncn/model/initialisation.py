@@ -1,0 +1,40 @@
+"""Where every parameter starts."""
+
+import hashlib
+
+import torch
+
+from ncn.model.control import start_at_declared_signals
+from ncn.model.language_model import LanguageModel
+
+
+@torch.no_grad()
+def initialise(model: LanguageModel, seed: int) -> None:
+    """Set every parameter. Runs last, so that nothing it sets is overwritten.
+
+    | parameter                       | distribution                                     |
+    |---------------------------------|--------------------------------------------------|
+    | embeddings (tokens, positions,  |                                                  |
+    | tasks), linear weights          | N(0, 0.02)                                       |
+    | salience query, entropy weight  | N(0, 0.02)                                       |
+    | norm weights                    | 1                                                |
+    | biases                          | 0                                                |
+    | output bias of the controller   | `ncn.init`: identity 0, 0.525, 3 (for gain,      |
+    |                                 | precision, ffn_gate) on each layer; zero 0, 0, 0 |
+
+    Each parameter draws from its own stream, named by seed and parameter: what the arms share
+    starts equal, since adding a control network moves no other draw.
+    """
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.fill_(1.0)
+        elif name.endswith("bias"):
+            parameter.zero_()
+        else:
+            digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+            stream = torch.Generator().manual_seed(int.from_bytes(digest[:6]))
+            parameter.normal_(0.0, 0.02, generator=stream)
+    if model.control is not None:
+        start_at_declared_signals(model.control.output_bias, model.control.settings)
+        if model.control.settings.frozen:
+            model.control.requires_grad_(False)

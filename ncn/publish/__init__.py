@@ -1,0 +1,1 @@
+"""Models on a hub, with a card; and models of the published code."""

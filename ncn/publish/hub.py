@@ -1,0 +1,181 @@
+"""Models on a hub: published with a card, and fetched.
+
+A repository holds model.safetensors, config.json, the tokenizer's vocab.json and merges.txt, and
+a model card. Loading executes nothing. Log in with `hf auth login`, or set HF_TOKEN.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, HfApi, constants, snapshot_download
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,  # of its HTTP client, whichever that is
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from ncn.common.errors import InputError
+from ncn.corpus.tokenizer import load_tokenizer
+from ncn.model import LanguageModel, load_model, save_model
+from ncn.model.checkpoint import CONFIG, WEIGHTS
+from ncn.publish.model_card import model_card
+
+TOKENIZER_FILES = ("vocab.json", "merges.txt")
+
+
+def from_pretrained(
+    repo_or_directory: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    endpoint: str | None = None,
+) -> LanguageModel:
+    """The model of a directory or a hub repository, on the CPU, in evaluation mode.
+
+    See `fetch_model` for the arguments.
+
+    Raises:
+        InputError: there is no such model, it cannot be reached, or its files do not fit.
+    """
+    return load_model(
+        fetch_model(repo_or_directory, revision=revision, token=token, endpoint=endpoint)
+    )
+
+
+def fetch_model(
+    repo_or_directory: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    endpoint: str | None = None,
+) -> Path:
+    """The directory that holds a model and its tokenizer, downloaded where it is a repository.
+
+    Args:
+        repo_or_directory: a directory that exists, or OWNER/NAME.
+        revision: a branch, tag or commit; the main branch where not given.
+        token: of the hub; what `hf auth login` saved where not given.
+        endpoint: the hub's address; HF_ENDPOINT, or the public hub, where not given.
+
+    Raises:
+        InputError: there is no such repository or revision, it holds no model, or the hub does
+            not answer and the cache does not hold it.
+    """
+    if Path(repo_or_directory).is_dir():
+        if revision is not None:
+            raise InputError(f"{repo_or_directory} is a directory: it has no revision {revision}")
+        return Path(repo_or_directory)
+    repo = str(repo_or_directory)
+    with _explained(repo, revision):
+        directory = Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                token=token,
+                endpoint=_address(endpoint),
+                allow_patterns=[CONFIG, WEIGHTS, *TOKENIZER_FILES],
+            )
+        )
+    if missing := [name for name in (CONFIG, WEIGHTS) if not (directory / name).exists()]:
+        raise InputError(f"{repo} has no {missing[0]}: it holds no model of this project")
+    return directory
+
+
+def push_to_hub(
+    model: LanguageModel,
+    repo: str,
+    *,
+    run: str | None = None,
+    tokenizer: str | Path | None = None,
+    private: bool = False,
+    token: str | None = None,
+    endpoint: str | None = None,
+    message: str = "Model and model card",
+) -> str:
+    """Publish a model in one commit; returns the commit's address.
+
+    Args:
+        model: its weights and configuration.
+        repo: OWNER/NAME; made where it does not exist.
+        run: whose figures (metrics/) the model card tells: ARM-SEED.
+        tokenizer: a directory with vocab.json and merges.txt, to go along.
+        private: refuse to publish where others can read.
+        token: of the hub; what `hf auth login` saved where not given.
+        endpoint: the hub's address; HF_ENDPOINT, or the public hub, where not given.
+        message: of the commit.
+
+    Raises:
+        InputError: the tokenizer or the figures are of another model, `private` was asked for and
+            the repository is public, or the hub refuses or cannot be reached.
+    """
+    files: dict[str, Path | bytes] = {"README.md": model_card(model, repo, run).encode()}
+    if tokenizer is not None:
+        size = load_tokenizer(tokenizer).vocab_size
+        if size != model.config.vocab_size:
+            raise InputError(
+                f"{tokenizer} has {size:,} tokens, the model {model.config.vocab_size:,}"
+            )
+        files |= {name: Path(tokenizer) / name for name in TOKENIZER_FILES}
+    with tempfile.TemporaryDirectory() as scratch, _explained(repo, None):
+        saved = Path(scratch) / "model"
+        save_model(model, saved)
+        files |= {name: saved / name for name in (CONFIG, WEIGHTS)}
+        api = HfApi(endpoint=_address(endpoint), token=token)
+        # A name without an owner is the token's owner's.
+        repo = api.create_repo(repo, private=private or None, exist_ok=True).repo_id
+        if private and not api.model_info(repo).private:
+            raise InputError(f"{repo} exists and is public: make it private first, or name another")
+        commit = api.create_commit(
+            repo,
+            [CommitOperationAdd(name, content) for name, content in files.items()],
+            commit_message=message,
+        )
+    return commit.commit_url
+
+
+def _address(endpoint: str | None) -> str:
+    """The hub's address. huggingface_hub reads HF_ENDPOINT once, when it is imported."""
+    return (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+
+
+@contextmanager
+def _explained(repo: str, revision: str | None) -> Iterator[None]:
+    """Turn what the hub's client raises into one line that says what to do."""
+    try:
+        yield
+    except HFValidationError:
+        raise InputError(
+            f"{repo!r} is no directory and no repository of a hub (OWNER/NAME)"
+        ) from None
+    except LocalEntryNotFoundError as error:  # neither the hub nor the cache has it
+        raise InputError(_problem(repo, revision, error.__cause__ or error)) from None
+    except (HTTPError, OfflineModeIsEnabled) as error:
+        raise InputError(_problem(repo, revision, error)) from None
+
+
+def _problem(repo: str, revision: str | None, error: BaseException) -> str:
+    match error:
+        case OfflineModeIsEnabled():
+            return f"HF_HUB_OFFLINE is set, so {repo} is not reached: unset it"
+        case GatedRepoError():  # a RepositoryNotFoundError, so it comes first
+            return f"{repo} is gated: accept its terms on its page and log in with `hf auth login`"
+        case RepositoryNotFoundError():
+            return f"{repo} does not exist, or is private: check the name, or `hf auth login`"
+        case RevisionNotFoundError():
+            return f"{repo} has no revision {revision or 'main'}"
+        case HfHubHTTPError():
+            status = error.response.status_code
+            advice = {
+                401: ": log in with `hf auth login`, or set HF_TOKEN to a token that may write",
+                403: ": your token may not do this; it has to be one that may write there",
+            }.get(status, ": try again later" if status == 429 or status >= 500 else "")
+            return f"{repo}: the hub answered {status} {error.response.reason_phrase}{advice}"
+    return f"{repo}: the hub cannot be reached ({type(error).__name__}): check the network"

@@ -1,0 +1,1 @@
+"""The page: claims, charts, and the words around them."""

@@ -1,0 +1,1 @@
+"""The brain scan: signals on text, and tests of what they show."""

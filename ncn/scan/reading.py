@@ -1,0 +1,133 @@
+"""What is read of a network on validation rows, and of untrained ones beside it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from ncn.corpus.conditions import Conditions
+from ncn.corpus.tokenizer import Tokenizer
+from ncn.model import LanguageModel
+from ncn.model.attention_entropy import head_entropies
+from ncn.model.initialisation import initialise
+from ncn.model.inputs import ConditionedRows, split_rows
+from ncn.scan.texts import Scan, scan_text, untrained
+from ncn.settings import BrainScan
+from ncn.signals import SIGNALS
+from ncn.statistics.interval import Floats
+
+Signals = Mapping[str, NDArray[Any]]  # by name, each [N, T, L]
+BATCH = 16  # rows at once
+FIRST_NULL_SEED = 1 << 20  # of the other initialisations: no experiment's own
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A model on N rows: signals [N, T, L] by name, those that vary; and what they may explain.
+
+    losses [N, T]: of the token after each, nats. entropy [N, T, L, H]: of each head's attention,
+    over its maximum at that position. tokens [N, T]. frequency [N, T]: log count of each token.
+    """
+
+    signals: dict[str, Floats]
+    losses: Floats
+    entropy: Floats
+    tokens: NDArray[np.int64]
+    frequency: Floats
+
+
+@torch.inference_mode()
+def read(model: LanguageModel, rows: ConditionedRows, counts: NDArray[np.int64]) -> Reading:
+    """Run `model` on `rows`, watching its signals, losses and attention.
+
+    Args:
+        model: with a control network, in evaluation mode.
+        rows: [N, T + 1].
+        counts: [V], how often each token occurs.
+    """
+    seen: list[Tensor] = []
+    hooks = [
+        block.get_submodule("attention.qkv").register_forward_hook(
+            lambda _module, _inputs, output: seen.append(output)
+        )
+        for block in model.blocks
+    ]
+    parts: list[tuple[dict[str, Tensor], Tensor, Tensor]] = []
+    try:
+        for tokens, targets, conditions in _batches(model, rows):
+            signals = model.signals(tokens, conditions=conditions)
+            seen.clear()
+            losses = model.token_losses(tokens, targets, conditions=conditions)
+            entropy = [
+                _entropy(qkv, signals["precision"][..., layer], model.config.n_heads)
+                for layer, qkv in enumerate(seen)
+            ]
+            parts.append((signals, losses, torch.stack(entropy, dim=2)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    told = rows.tokens[:, :-1].astype(np.int64)
+    return Reading(
+        signals=varying({name: _joined([part[0][name] for part in parts]) for name in SIGNALS}),
+        losses=_joined([part[1] for part in parts]),
+        entropy=_joined([part[2] for part in parts]),
+        tokens=told,
+        frequency=np.log(counts[told]),
+    )
+
+
+def _batches(
+    model: LanguageModel, rows: ConditionedRows
+) -> list[tuple[Tensor, Tensor, Conditions]]:
+    device = model.embedding.weight.device
+    starts = range(0, len(rows), BATCH)
+    return [split_rows(rows[start : start + BATCH], device) for start in starts]
+
+
+def _entropy(qkv: Tensor, precision: Tensor, n_heads: int) -> Tensor:
+    """Each head's attention entropy [B, T, H] from the projections [B, T, 3 D] of a layer."""
+    q, k, _ = qkv.unflatten(-1, (3, n_heads, -1)).unbind(2)  # [B, T, H, K]
+    q = q * precision[..., None, None]
+    return head_entropies(q.transpose(1, 2), k.transpose(1, 2)).transpose(1, 2)
+
+
+def _joined(parts: Sequence[Tensor]) -> Floats:
+    return torch.cat(list(parts)).double().cpu().numpy()
+
+
+def varying(signals: Mapping[str, Floats]) -> dict[str, Floats]:
+    """The signals that are not the same at every token and layer."""
+    return {name: values for name, values in signals.items() if np.ptp(values) > 0}
+
+
+class Null(NamedTuple):
+    """Networks of one form at other initialisations: what each does on the rows and on the texts.
+
+    signals: one mapping a network, each [N, T, L]. scans: one list a network, one scan a text.
+    """
+
+    signals: list[Signals]
+    scans: list[list[Scan]]
+
+
+@torch.inference_mode()
+def other_initialisations(
+    model: LanguageModel, rows: ConditionedRows, tokenizer: Tokenizer, settings: BrainScan
+) -> Null:
+    """`settings.initialisations` networks of the form of `model`; its weights play no part."""
+    null = Null([], [])
+    batches = _batches(model, rows)
+    fresh = untrained(model, FIRST_NULL_SEED)
+    for each in tqdm(range(settings.initialisations), desc="other initialisations", disable=None):
+        initialise(fresh, FIRST_NULL_SEED + each)
+        parts = [fresh.signals(tokens, conditions=told) for tokens, _, told in batches]
+        null.signals.append(
+            {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in SIGNALS}
+        )
+        null.scans.append([scan_text(fresh, tokenizer, text) for text in settings.texts])
+    return null

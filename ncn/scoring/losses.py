@@ -1,0 +1,66 @@
+"""The loss of each validation sequence and story, the same ones for every arm."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ncn.corpus.rows import Rows
+from ncn.model import LanguageModel
+from ncn.model.inputs import AnyRows, split_rows
+from ncn.settings import Salience
+
+
+@torch.inference_mode()
+def score_tokens(
+    model: LanguageModel,
+    rows: AnyRows,
+    batch_size: int,
+    salience: Salience | None = None,
+    description: str = "evaluate",
+) -> NDArray[np.float32]:
+    """The cross-entropy of each target of rows [N, T + 1] in nats, in fp32: [N, T]."""
+    device = next(model.parameters()).device
+    model.eval()
+    losses = np.empty((len(rows), rows.shape[1] - 1), np.float32)
+    starts = range(0, len(rows), batch_size)
+    for start in tqdm(starts, desc=description, unit="batch", disable=None):
+        tokens, targets, conditions = split_rows(rows[start : start + batch_size], device)
+        token_losses = model.token_losses(tokens, targets, salience, conditions)
+        losses[start : start + batch_size] = token_losses.cpu().numpy()
+    return losses
+
+
+def clusters_of(rows: Rows, split_unit: str, end_of_text: int) -> NDArray[np.int64]:
+    """What each target of the validation rows [N, T + 1] belongs to: [N, T], the same = related.
+
+    Losses within a story are related, so an interval must resample stories, not tokens or rows.
+    Under `story` and `tail` the rows are one stream, in order: a target's story is the number of
+    ends of text before it, and a story goes on from row to row. Under `sequence` the rows were
+    drawn from all over the corpus, which of them were neighbours is not known, and each row is
+    taken for itself.
+    """
+    if split_unit == "sequence":
+        return np.broadcast_to(np.arange(len(rows))[:, None], (len(rows), rows.shape[1] - 1))
+    ends = np.asarray(rows[:, 1:] == end_of_text)
+    return (ends.cumsum().reshape(ends.shape) - ends).astype(np.int64)
+
+
+def mean_by(
+    kind: str, groups: NDArray[np.int64], losses: Mapping[str, NDArray[np.float32]]
+) -> list[dict[str, object]]:
+    """One row a group of targets: its number (column `kind`), tokens, and the mean of each loss.
+
+    Args:
+        kind: what a group is.
+        groups: [N, T], of each target.
+        losses: by column, each [N, T].
+    """
+    numbers, place, tokens = np.unique(groups, return_inverse=True, return_counts=True)
+    columns: dict[str, list[object]] = {kind: numbers.tolist(), "tokens": tokens.tolist()}
+    for name, values in losses.items():
+        sums = np.bincount(place.ravel(), values.ravel().astype(np.float64))
+        columns[name] = (sums / tokens).tolist()
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

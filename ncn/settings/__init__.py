@@ -1,0 +1,39 @@
+"""params.yaml: typed, frozen and checked once, when a stage starts."""
+
+from ncn.settings.analyses import BrainScan, Convergence, Eval, Generate
+from ncn.settings.control import MAX_TASKS, ControlSettings, Salience, Slider
+from ncn.settings.data import END_OF_TEXT, MAX_VOCABULARY, Data, Hub, HubFile, Split, Tokenizer
+from ncn.settings.model import Baseline, Model, ModelConfig
+from ncn.settings.train import Saving, Train, Validation
+from ncn.settings.values import Settings
+from ncn.settings.whole import PUBLISHED_SERIES, Params, load_params
+from ncn.settings.yaml12 import read_yaml
+
+__all__ = [
+    "END_OF_TEXT",
+    "MAX_TASKS",
+    "MAX_VOCABULARY",
+    "PUBLISHED_SERIES",
+    "Baseline",
+    "BrainScan",
+    "ControlSettings",
+    "Convergence",
+    "Data",
+    "Eval",
+    "Generate",
+    "Hub",
+    "HubFile",
+    "Model",
+    "ModelConfig",
+    "Params",
+    "Salience",
+    "Saving",
+    "Settings",
+    "Slider",
+    "Split",
+    "Tokenizer",
+    "Train",
+    "Validation",
+    "load_params",
+    "read_yaml",
+]

@@ -1,0 +1,47 @@
+"""What trained models are asked: sections `eval`, `convergence`, `brain_scan` and `generate`."""
+
+from typing import Annotated
+
+from pydantic import Field, StrictInt, StrictStr
+
+from ncn.settings.values import Count, Number, Positive, Settings, Share
+
+
+class Eval(Settings):
+    """Scoring on the validation part."""
+
+    sequences: Count
+    batch_size: Count
+    bootstrap: Annotated[StrictInt, Field(ge=100)]
+    equivalence: Positive
+    leak_sequences: Count
+
+
+class Convergence(Settings):
+    """Windows of the convergence analysis (preprint 4.1.2 and 5.2)."""
+
+    short_span: Share
+    long_span: Share
+    slope_share: Share
+    smoothing_span: Annotated[StrictInt, Field(ge=2)]
+    loss_targets: list[Positive]
+
+
+class BrainScan(Settings):
+    """On what the signals are read, and how many untrained networks they are compared with."""
+
+    texts: list[Annotated[StrictStr, Field(min_length=1)]] = Field(min_length=1)
+    sequences: Annotated[StrictInt, Field(ge=4)]
+    initialisations: Annotated[StrictInt, Field(ge=2)]
+    word: Annotated[StrictStr, Field(pattern=r"^\S+$")]
+
+
+class Generate(Settings):
+    """Sample texts, the same prompts for every run."""
+
+    prompts: list[Annotated[StrictStr, Field(min_length=1)]] = Field(min_length=1)
+    max_new_tokens: Count
+    temperature: Annotated[Number, Field(ge=0)]
+    top_k: Annotated[StrictInt, Field(ge=0)]
+    top_p: Annotated[Number, Field(gt=0, le=1)]
+    recall_sequences: Count

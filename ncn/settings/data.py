@@ -1,0 +1,67 @@
+"""The text and its tokens: sections `data`, `tokenizer` and `split`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StrictInt, StrictStr, model_validator
+
+from ncn.settings.values import Address, Count, Digest, Settings, Share
+
+MAX_VOCABULARY = 65_536  # tokens are stored as uint16
+END_OF_TEXT = "<|endoftext|>"  # after each story, in text files and as a token
+
+
+class HubFile(Settings):
+    """One file of a hub repository, pinned by size and digest."""
+
+    name: StrictStr
+    bytes: Count
+    sha256: Digest
+
+
+class Hub(Settings):
+    """A hub repository at a pinned revision."""
+
+    repo: StrictStr
+    revision: StrictStr
+    files: list[HubFile] = Field(min_length=1)
+
+
+class Data(Settings):
+    """Where the text comes from."""
+
+    source: Literal["builtin", "tinystories-v2", "local", "url"]
+    stories: Count
+    path: StrictStr | None = None
+    url: Address | None = None
+    sha256: Digest | None = None
+    hub: Hub
+
+    @model_validator(mode="after")
+    def _source_has_what_it_needs(self) -> Self:
+        if self.source == "local" and self.path is None:
+            raise ValueError("source: local needs path: a file, a folder or a glob")
+        if self.source == "url" and (self.url is None or self.sha256 is None):
+            raise ValueError("source: url needs url (http or https) and sha256 (64 hex digits)")
+        return self
+
+
+class Tokenizer(Settings):
+    """The vocabulary: trained on the training part, GPT-2's, or a local one in its format."""
+
+    vocabulary: Literal["trained", "gpt2", "local"]
+    vocab_size: Annotated[StrictInt, Field(ge=258, le=MAX_VOCABULARY)]
+    path: StrictStr | None = None
+    hub: Hub
+
+    @model_validator(mode="after")
+    def _local_has_a_path(self) -> Self:
+        if self.vocabulary == "local" and self.path is None:
+            raise ValueError("vocabulary: local needs path: a folder with vocab.json, merges.txt")
+        return self
+
+
+class Split(Settings):
+    """How validation is kept apart from training."""
+
+    unit: Literal["story", "sequence", "tail"]
+    validation: Share

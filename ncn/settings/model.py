@@ -1,0 +1,39 @@
+"""The transformer and the baseline's width: sections `model` and `baseline`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StrictInt, model_validator
+
+from ncn.settings.control import ControlSettings
+from ncn.settings.values import Count, Number, Settings
+
+
+class Model(Settings):
+    """The transformer that every arm shares."""
+
+    d_model: Count
+    n_layers: Count
+    n_heads: Count
+    d_ff: Count
+    context_length: Annotated[StrictInt, Field(ge=2)]
+    dropout: Annotated[Number, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> Self:
+        if self.d_model % self.n_heads:
+            raise ValueError(f"d_model {self.d_model} is not divisible by n_heads {self.n_heads}")
+        return self
+
+
+class ModelConfig(Model):
+    """All that rebuilds a model: the shape, the vocabulary and the control network, if any."""
+
+    vocab_size: Count
+    control: ControlSettings | None = None
+
+
+class Baseline(Settings):
+    """How an arm without a control network makes up for the missing parameters."""
+
+    match: Literal["parameters", "flops", "none"]
+    multiple_of: Count

@@ -1,0 +1,71 @@
+"""Profiles: files that hold only what differs, laid over params.yaml."""
+
+import json
+from collections.abc import Callable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ncn.common.errors import InputError
+from ncn.settings.whole import Params
+from ncn.settings.yaml12 import read_yaml
+
+PROFILES = Path("profiles")
+
+# Sections whose keys are names that the user gives: a profile may bring new ones.
+NAMED_FREELY = ("arms",)
+
+
+class Change(NamedTuple):
+    """One setting that a profile changed; `before` is None where it is new."""
+
+    key: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        """The change as a line, for example `train.lr: 0.002 -> 0.0006`."""
+        return f"{self.key}: {_shown(self.before)} -> {_shown(self.after)}"
+
+
+def overlay(
+    content: MutableMapping[str, Any],
+    changes: Mapping[str, Any],
+    in_place_of: Callable[[Any, Any], Any] = lambda before, after: after,
+    above: tuple[str, ...] = (),
+) -> list[Change]:
+    """Lay `changes` over `content`, in place, and return the settings whose value is another now.
+
+    Args:
+        content: of params.yaml.
+        changes: of a profile.
+        in_place_of: what is written for a new value, given the old one and it.
+        above: the sections around `content`.
+
+    Raises:
+        InputError: a key that `content` lacks, unless below `arms`.
+    """
+    made: list[Change] = []
+    for name, after in changes.items():
+        path = (*above, str(name))
+        key = ".".join(path)
+        if name not in content and above[:1] != NAMED_FREELY:
+            raise InputError(f"{key}: unknown key; allowed are {', '.join(map(str, content))}")
+        before = content.get(name)
+        if isinstance(before, MutableMapping) and isinstance(after, Mapping):
+            made += overlay(before, after, in_place_of, path)
+        elif name not in content or before != after:
+            made.append(Change(key, before, after))
+            content[name] = in_place_of(before, after)
+    return made
+
+
+def experiment(name: str, params_path: str | Path = "params.yaml") -> Params:
+    """The experiment with profiles/NAME.yaml laid over it, in memory: no file changes."""
+    content = read_yaml(params_path)
+    overlay(content, read_yaml(Path(params_path).parent / PROFILES / f"{name}.yaml"))
+    return Params.model_validate(content)
+
+
+def _shown(value: Any) -> str:
+    """A value in one line: text as it is, everything else as JSON, which is YAML too."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,103 @@
+"""What a setting may be: its types, and what is said of one that cannot be used."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
+
+from ncn.common.errors import InputError
+
+
+def _number(value: object) -> object:
+    """`dvc exp run -S` writes 1e-05, which YAML 1.1 readers hand over as text (dvc#8466)."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(strict=True, allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+Share = Annotated[Number, Field(gt=0, lt=1)]
+Count = Annotated[StrictInt, Field(ge=1)]
+
+
+def _address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host = (parts.hostname or "").encode("idna")  # as whoever looks it up will do
+        usable = parts.scheme in ("http", "https") and host and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"it should be http:// or https:// with a host, not {value!r}")
+    return value
+
+
+Address = Annotated[StrictStr, AfterValidator(_address)]
+Digest = Annotated[StrictStr, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Settings(BaseModel):
+    """A section of params.yaml: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def validated(kind: type[S], content: Mapping[str, Any], where: str) -> S:
+    """`content` as settings.
+
+    Raises:
+        InputError: one line that names `where`, the key, the value and what is allowed.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_first_problem(kind, error)}") from None
+
+
+def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
+    """The first problem of a validation error, in one line."""
+    problem = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    more = "" if error.error_count() == 1 else f" (and {error.error_count() - 1} more)"
+    match problem["type"]:
+        case "extra_forbidden":
+            allowed = ", ".join(_fields_beside(kind, problem["loc"]))
+            text = f"{key}: unknown key; allowed are {allowed}"
+        case "missing":
+            text = f"{key}: missing"
+        case "value_error":
+            message = problem["msg"].removeprefix("Value error, ")
+            text = f"{key}: {message}" if key else message
+        case _:
+            wanted = re.sub(" (after validation|or instance of).*", "", problem["msg"])
+            text = f"{key}: {wanted.replace('Input', 'it', 1)}, not {problem['input']!r}"
+    return text + more
+
+
+def _fields_beside(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed where the unknown key at `location` stands."""
+    for part in location[:-1]:
+        field = kind.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type):
+            break
+        if issubclass(field.annotation, BaseModel):
+            kind = field.annotation
+    return sorted(kind.model_fields)

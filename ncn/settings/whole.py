@@ -1,0 +1,91 @@
+"""All of params.yaml: the sections together, and what an arm makes of them."""
+
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import Field, StrictInt, StrictStr, model_validator
+
+from ncn.common.errors import InputError
+from ncn.settings.analyses import BrainScan, Convergence, Eval, Generate
+from ncn.settings.control import ControlSettings
+from ncn.settings.data import Data, Split, Tokenizer
+from ncn.settings.model import Baseline, Model
+from ncn.settings.train import Saving, Train
+from ncn.settings.values import Settings, validated
+from ncn.settings.yaml12 import read_yaml
+
+S = TypeVar("S", bound=Settings)
+
+# No arm: charts draw the series that the published run logged under this name.
+PUBLISHED_SERIES = "published"
+
+# Arm names become file names, stage names and chart labels.
+ArmName = Annotated[StrictStr, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")]
+
+# What an arm may change: any setting of these two sections.
+ARM_SETTINGS = {*ControlSettings.model_fields, *Baseline.model_fields}
+
+
+class Params(Settings):
+    """All of params.yaml."""
+
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**32)]
+    data: Data
+    tokenizer: Tokenizer
+    split: Split
+    model: Model
+    ncn: ControlSettings
+    baseline: Baseline
+    arms: dict[ArmName, dict[str, Any] | None] = Field(min_length=1)
+    seeds: list[Annotated[StrictInt, Field(ge=0, lt=2**32)]] = Field(min_length=1)
+    train: Train
+    saving: Saving
+    eval: Eval
+    convergence: Convergence
+    brain_scan: BrainScan
+    generate: Generate
+
+    @model_validator(mode="after")
+    def _every_arm_can_be_built(self) -> Self:
+        if PUBLISHED_SERIES in self.arms:
+            raise ValueError(
+                f"arms.{PUBLISHED_SERIES}: this name is taken by the published run's series"
+            )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds {self.seeds} name one seed twice")
+        for arm in self.arms:
+            control = self.control_network(arm)
+            if control.controller == "network" and self.model.d_model % control.heads:
+                raise ValueError(
+                    f"arms.{arm}: d_model {self.model.d_model} is not divisible by"
+                    f" the heads {control.heads} of the salience pooling"
+                )
+        return self
+
+    def control_network(self, arm: str) -> ControlSettings:
+        """The `ncn` section with what `arm` changes laid over it."""
+        return self._overlaid(arm, self.ncn)
+
+    def baseline_of(self, arm: str) -> Baseline:
+        """The `baseline` section with what `arm` changes laid over it."""
+        return self._overlaid(arm, self.baseline)
+
+    def _overlaid(self, arm: str, section: S) -> S:
+        if arm not in self.arms:
+            raise InputError(f"arm {arm!r} is not in params.yaml; its arms are {list(self.arms)}")
+        changes = self.arms[arm] or {}
+        if unknown := set(changes) - ARM_SETTINGS:
+            raise InputError(
+                f"arms.{arm}.{min(unknown)}: unknown key; allowed are {sorted(ARM_SETTINGS)}"
+            )
+        mine = {key: value for key, value in changes.items() if key in type(section).model_fields}
+        return validated(type(section), section.model_dump() | mine, f"arms.{arm}")
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        InputError: one line that names the file, the key, the value and what is allowed.
+    """
+    return validated(Params, read_yaml(path), str(path))

@@ -1,0 +1,1 @@
+"""Where text comes from: a grammar, a hub, mirrors, local files."""

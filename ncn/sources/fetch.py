@@ -1,0 +1,225 @@
+"""Where the text comes from: found or fetched, checked, and only then put in place.
+
+A directory filled here holds
+    text/           text files, names sorted = order of the corpus
+    tokenizer/      vocab.json and merges.txt, unless the vocabulary is trained
+    manifest.json   the source, and path, bytes and sha256 of every file
+
+An unfinished download waits in $DVC_ROOT/.scratch/download: that folder is no output, so DVC does
+not delete it.
+"""
+
+import codecs
+import glob
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from huggingface_hub import constants, hf_hub_url
+from huggingface_hub.errors import HFValidationError
+
+from ncn.common.errors import InputError
+from ncn.common.files import replacing_directory, write_json
+from ncn.common.progress import byte_bar
+from ncn.settings import END_OF_TEXT, Data, Hub, Tokenizer
+from ncn.sources.stories import write_stories
+from ncn.sources.transfer import Remote, downloaded
+
+STORY_END = f"\n{END_OF_TEXT}\n"
+CHUNK_BYTES = 1 << 20
+
+
+def fetch(data: Data, tokenizer: Tokenizer, seed: int, directory: Path) -> None:
+    """Fill `directory` with text/, tokenizer/ and manifest.json: whole, or untouched.
+
+    Args:
+        data: which text.
+        tokenizer: whose files come along (`gpt2`, `local`).
+        seed: of the builtin stories.
+        directory: replaced when all is there and checked.
+
+    Raises:
+        InputError: a file is missing, empty, not UTF-8 or not the pinned one, or the network
+            does not give it; says what to do.
+    """
+    local = [*_local_texts(data), *_local_vocabulary(tokenizer)]
+    remote = [*_remote_texts(data), *_remote_vocabulary(tokenizer)]
+    with (
+        downloaded(remote, _root() / ".scratch" / "download") as parts,
+        replacing_directory(directory) as new,
+    ):
+        files: list[dict[str, object]] = []
+        if data.source == "builtin":
+            stories = new / "text" / "stories.txt"
+            stories.parent.mkdir()
+            with open(stories, "w", encoding="utf-8", newline="\n") as out:
+                out.writelines(story + STORY_END for story in write_stories(data.stories, seed))
+            files.append({"path": "text/stories.txt", **check_text(stories, "builtin")})
+        for place, path in local:
+            (new / place).parent.mkdir(exist_ok=True)
+            files.append({"path": place, **check_text(path, str(path), copy=new / place)})
+        for pinned, part in zip(remote, parts, strict=True):
+            files.append({"path": pinned.place, **check_text(part, pinned.url)})
+        write_json(new / "manifest.json", _origin(data, tokenizer, seed) | {"files": files})
+        for pinned, part in zip(remote, parts, strict=True):
+            # Last: what has left scratch cannot be resumed.
+            (new / pinned.place).parent.mkdir(exist_ok=True)
+            shutil.move(part, new / pinned.place)  # a rename; a copy to another file system
+
+
+def check_text(path: Path, name: str, copy: Path | None = None) -> dict[str, object]:
+    """The `bytes` and `sha256` of a file of UTF-8 text, in one pass.
+
+    Args:
+        path: the file.
+        name: what an error calls it.
+        copy: where its bytes are written on the way.
+
+    Raises:
+        InputError: the file cannot be read, is not UTF-8, is empty or blank.
+    """
+    digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
+    size, blank = 0, True
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(open(path, "rb"))
+        except OSError as error:
+            raise InputError(f"cannot read {name}: {error.strerror}") from None
+        target = stack.enter_context(open(copy, "wb")) if copy else None
+        bar = stack.enter_context(byte_bar(path.stat().st_size, f"read {path.name}", delay=1))
+        while True:
+            chunk = source.read(CHUNK_BYTES)
+            held_back = len(decoder.getstate()[0])  # of a character that a chunk cuts in two
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                byte = size - held_back + error.start
+                raise InputError(f"{name} is not UTF-8 at byte {byte} ({error.reason})") from None
+            if not chunk:
+                break
+            digest.update(chunk)
+            blank = blank and chunk.isspace()
+            size += len(chunk)
+            bar.update(len(chunk))
+            if target:
+                target.write(chunk)
+    if blank:
+        raise InputError(f"{name} {'holds white space only' if size else 'is empty'}")
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _origin(data: Data, tokenizer: Tokenizer, seed: int) -> dict[str, object]:
+    """What the manifest says of where the files come from: only what params.yaml says."""
+    match data.source:
+        case "builtin":
+            text: dict[str, object] = {"stories": data.stories, "seed": seed}
+        case "tinystories-v2":
+            text = {"repo": data.hub.repo, "revision": data.hub.revision}
+        case "local":
+            text = {"path": data.path}
+        case "url":
+            text = {"url": data.url}
+    vocabulary: dict[str, object] = {"vocabulary": tokenizer.vocabulary}
+    if tokenizer.vocabulary == "gpt2":
+        vocabulary |= {"repo": tokenizer.hub.repo, "revision": tokenizer.hub.revision}
+    elif tokenizer.vocabulary == "local":
+        vocabulary |= {"path": tokenizer.path}
+    return {"source": data.source, **text, "tokenizer": vocabulary}
+
+
+# Files on this machine ---------------------------------------------------------------------------
+
+
+def _root() -> Path:
+    """The repository: under `dvc exp run --temp` the current directory is a copy of it."""
+    return Path(os.environ.get("DVC_ROOT", "."))
+
+
+def _in_order(names: Sequence[str]) -> list[str]:
+    """Places under text/ that sort in the order given and differ where names are alike."""
+    return [f"text/{place:06d}-{PurePosixPath(name).name}" for place, name in enumerate(names)]
+
+
+def _local_texts(data: Data) -> list[tuple[str, Path]]:
+    """The place and the path of every text that data.path names: a file, a folder or a glob."""
+    if data.source != "local" or data.path is None:
+        return []
+    path = _root() / Path(data.path).expanduser()
+    if path.is_file():
+        found = [path]
+    elif path.is_dir():
+        found = list(path.rglob("*.txt"))
+    else:
+        found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+        if not found and not glob.has_magic(data.path):
+            raise InputError(f"data.path: {data.path} does not exist (looked in {path.absolute()})")
+    files = sorted((file for file in found if file.is_file()), key=lambda file: file.parts)
+    if not files:
+        raise InputError(f"data.path: {data.path} has no text: a .txt file is needed")
+    return list(zip(_in_order([file.name for file in files]), files, strict=True))
+
+
+def _local_vocabulary(tokenizer: Tokenizer) -> list[tuple[str, Path]]:
+    if tokenizer.vocabulary != "local" or tokenizer.path is None:
+        return []
+    folder = _root() / Path(tokenizer.path).expanduser()
+    files = [(f"tokenizer/{name}", folder / name) for name in ("vocab.json", "merges.txt")]
+    for _, file in files:
+        if not file.is_file():
+            raise InputError(
+                f"tokenizer.path: {tokenizer.path} has no {file.name};"
+                " a folder with vocab.json and merges.txt is needed"
+            )
+    return files
+
+
+# Files elsewhere ---------------------------------------------------------------------------------
+
+
+def _remote_texts(data: Data) -> list[Remote]:
+    elsewhere = "set data.source to builtin, or fetch the file elsewhere and use data.source: local"
+    if data.source == "url" and data.url and data.sha256:
+        name = unquote(PurePosixPath(urlsplit(data.url).path).name) or "text.txt"
+        return [Remote(_in_order([name])[0], data.url, data.sha256, "data", elsewhere)]
+    if data.source == "tinystories-v2":
+        places = _in_order([file.name for file in data.hub.files])
+        return _of_hub(data.hub, "dataset", places, "data.hub", elsewhere)
+    return []
+
+
+def _remote_vocabulary(tokenizer: Tokenizer) -> list[Remote]:
+    if tokenizer.vocabulary != "gpt2":
+        return []
+    places = [f"tokenizer/{PurePosixPath(file.name).name}" for file in tokenizer.hub.files]
+    elsewhere = (
+        "set tokenizer.vocabulary to trained, or fetch the files elsewhere"
+        " and use tokenizer.vocabulary: local"
+    )
+    return _of_hub(tokenizer.hub, "model", places, "tokenizer.hub", elsewhere)
+
+
+def _of_hub(
+    hub: Hub, repo_type: str, places: Sequence[str], setting: str, otherwise: str
+) -> list[Remote]:
+    """The files of a hub repository at its pinned revision."""
+    # huggingface_hub reads HF_ENDPOINT once, when it is imported; this reads it when it is used.
+    endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    page = f"{endpoint}/{'datasets/' if repo_type == 'dataset' else ''}{hub.repo}"
+    files = []
+    for file, place in zip(hub.files, places, strict=True):
+        try:
+            url = hf_hub_url(
+                hub.repo,
+                file.name,
+                repo_type=repo_type,
+                revision=hub.revision,
+                endpoint=endpoint,
+            )
+        except HFValidationError as error:
+            raise InputError(f"{setting}.repo: {error}") from None
+        files.append(Remote(place, url, file.sha256, setting, otherwise, file.bytes, page))
+    return files

@@ -1,0 +1,221 @@
+"""The bytes of a remote file that is pinned by its sha256, received into a part file and checked.
+
+The digest names the part file. What has arrived stays there when a connection, a run or the
+machine breaks, and the next run, from whichever address, asks only for what is missing.
+
+Files of a hub come through huggingface_hub: its HEAD request, token, errors, retries and resuming
+GET. Its hf_hub_download would start over after a broken run: since huggingface_hub 2 each run
+writes to a file of its own. Any other address is a mirror, read with requests.
+"""
+
+import fcntl
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import requests
+from huggingface_hub import constants, get_hf_file_metadata
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HTTPError,  # of its HTTP client, whichever that is
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+from ncn.common.errors import InputError
+from ncn.common.files import sha256_of
+from ncn.common.progress import byte_bar
+
+PIECE_BYTES = 1 << 16  # a connection that breaks takes a piece that is not whole with it
+TIMEOUT_S = (10, 60)  # of a mirror: to connect; without a byte
+ATTEMPTS = 5  # in a row that bring nothing new
+RETRY_WAIT_S = 1.0
+# Offsets count the file's own bytes, so the server must not compress them.
+UNCOMPRESSED = {"Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file at an address, pinned by its digest."""
+
+    place: str  # where it belongs in data/raw
+    url: str
+    sha256: str
+    setting: str  # the section of params.yaml that names it
+    otherwise: str  # what to do where there is no network
+    bytes: int | None = None  # known for files of a hub
+    page: str | None = None  # of its repository, for files of a hub
+
+
+class _InterruptedError(Exception):
+    """The connection failed or broke; the message says how."""
+
+
+@contextmanager
+def downloaded(files: Sequence[Remote], scratch: Path) -> Iterator[list[Path]]:
+    """Every file, whole and checked, as a part file in `scratch`.
+
+    Until the block ends nobody else writes there. What it leaves there the next run finds whole.
+
+    Raises:
+        InputError: a file is not the pinned one, or its server does not give it; what to do.
+    """
+    if not files:
+        yield []
+        return
+    scratch.mkdir(parents=True, exist_ok=True)
+    with open(scratch / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another run is downloading to {scratch}: wait for its end, or stop it"
+            ) from None
+        yield [_complete(file, scratch / f"{file.sha256}.part") for file in files]
+
+
+def _complete(file: Remote, part: Path) -> Path:
+    """Receive what `part` lacks and check the whole; what is not the pinned file is removed."""
+    if part.exists() and _size(part) >= (file.bytes or 0):
+        # An earlier run stopped after this file and before the others.
+        if sha256_of(part) == file.sha256:
+            return part
+        if file.bytes:  # as long as the file, and another
+            part.unlink()
+    _receive(file, part)
+    found = sha256_of(part)
+    if found != file.sha256:
+        size = _size(part)
+        part.unlink()
+        raise InputError(
+            f"{file.url}: sha256 {found} of {size} bytes is not the {file.sha256}"
+            f" that {file.setting} pins; removed, the next run starts afresh"
+        )
+    return part
+
+
+def _receive(file: Remote, part: Path) -> None:
+    """Append to `part` what it lacks, over as many connections as that takes."""
+    receive = _from_hub if file.page else _from_mirror
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            return receive(file, part)
+        except _InterruptedError as error:
+            arrived = _size(part)
+            if arrived == 0:
+                raise InputError(
+                    f"cannot fetch {file.url} ({error}): without a network {file.otherwise}"
+                ) from None
+            failures = 1 if arrived > before else failures + 1
+            if failures >= ATTEMPTS:
+                raise InputError(
+                    f"{file.url} broke off after {arrived / 1e6:.1f} MB ({error}):"
+                    " the same command goes on from there"
+                ) from None
+            time.sleep(RETRY_WAIT_S)
+
+
+def _from_hub(file: Remote, part: Path) -> None:
+    """Append the rest with huggingface_hub, which repeats what breaks and keeps the token home."""
+    # The library holds 10 MB in memory before it writes them, and a kill would lose those.
+    constants.DOWNLOAD_CHUNK_SIZE = PIECE_BYTES
+    try:
+        size = get_hf_file_metadata(file.url).size
+        if size not in (None, file.bytes):  # before a byte of `part` is lost
+            raise InputError(
+                f"{file.url} has {size} bytes, but {file.setting} pins {file.bytes}:"
+                " not the file that was meant"
+            )
+        with open(part, "ab") as out:
+            http_get(
+                file.url,  # not where it led: a signed address expires before a long download ends
+                out,
+                resume_size=out.tell(),
+                headers=build_hf_headers(headers=UNCOMPRESSED),
+                expected_size=file.bytes,
+                displayed_filename=PurePosixPath(file.place).name,
+            )
+    except OfflineModeIsEnabled:
+        raise InputError(
+            f"HF_HUB_OFFLINE is set, so {file.url} is not fetched: {file.otherwise}"
+        ) from None
+    except HfHubHTTPError as error:
+        status, reason = error.response.status_code, error.response.reason_phrase
+        raise _refusal(file, status, reason, _advice(file, error)) from None
+    except HTTPError as error:
+        raise _InterruptedError(type(error).__name__) from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's; else the library misses bytes: see the digest
+            raise
+    except InputError:
+        raise
+    except (ValueError, ImportError) as error:  # of its client, which looks at the environment
+        raise InputError(
+            f"cannot fetch {file.url} ({error}): check the proxy that the environment names"
+        ) from None
+
+
+def _from_mirror(file: Remote, part: Path) -> None:
+    """Append the rest; from the start where the server does not go on where `part` ends."""
+    have = _size(part)
+    headers = UNCOMPRESSED | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        with requests.get(file.url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+            status, range_ = response.status_code, response.headers.get("Content-Range", "")
+            elsewhere = status == 206 and not range_.startswith(f"bytes {have}-")
+            if have and (elsewhere or status == 416):
+                part.unlink()
+                return _from_mirror(file, part)
+            if status not in (200, 206):
+                raise _refusal(file, status, response.reason, f"check {file.setting}.url")
+            start = have if status == 206 else 0
+            length = response.headers.get("Content-Length")
+            total = start + int(length) if length else None
+            with (
+                open(part, "ab" if start else "wb") as out,
+                byte_bar(total, PurePosixPath(file.place).name, initial=start) as bar,
+            ):
+                for piece in response.iter_content(PIECE_BYTES):
+                    out.write(piece)
+                    bar.update(len(piece))
+    except requests.RequestException as error:
+        raise _InterruptedError(type(error).__name__) from error
+
+
+def _advice(file: Remote, error: HfHubHTTPError) -> str:
+    """What to do about a refusal of the hub."""
+    match error:
+        case GatedRepoError():  # a RepositoryNotFoundError, so it comes first
+            return f"accept the terms at {file.page} and log in with `hf auth login`"
+        case RepositoryNotFoundError():
+            return (
+                f"{file.page} does not exist, or is private (log in with `hf auth login`):"
+                f" check {file.setting}.repo"
+            )
+        case RevisionNotFoundError():
+            return f"{file.page} has no such revision: check {file.setting}.revision"
+        case EntryNotFoundError():
+            return f"no such file at this revision: check {file.setting}.files"
+    if error.response.status_code in (401, 403):
+        return f"see {file.page}, and log in with `hf auth login`"
+    return f"check {file.setting}"
+
+
+def _refusal(file: Remote, status: int, reason: str, advice: str) -> InputError:
+    """An answer without the file, in one line."""
+    if status == 429 or status >= 500:
+        advice = "try again later; what has arrived is kept"
+    return InputError(f"{file.url} answered {status} {reason}: {advice}")
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0

@@ -1,0 +1,1 @@
+"""Intervals, tests and rank correlations, whatever they are of."""

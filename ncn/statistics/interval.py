@@ -1,0 +1,18 @@
+"""What the rooms say statistics in: an estimate with its interval, and the level of every test."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+LEVEL = 0.05  # of every test; intervals are of 1 - LEVEL
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float

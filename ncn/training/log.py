@@ -1,0 +1,85 @@
+"""What training leaves to look at: one row every few steps, and the losses that stood out."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ncn.training import spikes
+from ncn.training.step import StepResult
+
+
+class LogRow(NamedTuple):
+    """One logged point: means over the optimiser steps since the one before. None: not measured."""
+
+    step: int  # optimiser steps done
+    tokens: int  # targets seen so far
+    loss: float  # cross-entropy, nats a token
+    penalty: float  # homeostatic, lambda included
+    lr: float  # of the last step
+    grad_norm: float | None  # before clipping; None where every step was skipped
+    loss_scale: float  # of fp16, at the last step; 1 elsewhere
+    skipped: int  # steps whose scaled gradient overflowed, so that the weights stayed
+    spikes: int  # steps whose loss stood out, see `ncn.training.spikes`
+    gain_mean: float | None = None  # the signals on rows of the last step; None where an arm
+    precision_mean: float | None = None  # does not modulate
+    ffn_gate_mean: float | None = None
+    val_loss: float | None = None  # on the fixed validation subset, nats a token
+
+
+class TrainingLog:
+    """The rows so far, and the steps since the last of them."""
+
+    def __init__(self) -> None:
+        self.rows: list[LogRow] = []
+        self._window: list[StepResult] = []
+        self._spikes = 0  # in the window
+        self._losses: deque[float] = deque(maxlen=spikes.STEPS)
+
+    def add(self, result: StepResult) -> bool:
+        """Take in a step; returns whether its loss is a spike."""
+        spike = spikes.is_spike(result.loss, self._losses)
+        self._spikes += spike
+        self._losses.append(result.loss)
+        self._window.append(result)
+        return spike
+
+    def close_row(self, step: int, tokens: int, lr: float, **measured: float | None) -> LogRow:
+        """Make a row of the steps since the last one; `measured` are the columns that may be None.
+
+        A skipped step has no gradient norm: its gradient overflowed.
+        """
+        norms = [result.grad_norm for result in self._window if not result.skipped]
+        row = LogRow(
+            step=step,
+            tokens=tokens,
+            loss=float(np.mean([result.loss for result in self._window])),
+            penalty=float(np.mean([result.penalty for result in self._window])),
+            lr=lr,
+            grad_norm=float(np.mean(norms)) if norms else None,
+            loss_scale=self._window[-1].loss_scale,
+            skipped=sum(result.skipped for result in self._window),
+            spikes=self._spikes,
+            **measured,
+        )
+        self.rows.append(row)
+        self._window.clear()
+        self._spikes = 0
+        return row
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it in plain values."""
+        return {
+            "rows": [list(row) for row in self.rows],
+            "window": [list(result) for result in self._window],
+            "spikes": self._spikes,
+            "losses": list(self._losses),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.rows = [LogRow(*row) for row in state["rows"]]
+        self._window = [StepResult(*result) for result in state["window"]]
+        self._spikes = state["spikes"]
+        self._losses.extend(state["losses"])

@@ -1,0 +1,236 @@
+"""The training loop: every arm through the same rows in the same order."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+from ncn.common.errors import InputError, Interrupted
+from ncn.common.progress import Progress
+from ncn.common.stopping import StopSignals
+from ncn.model import LanguageModel
+from ncn.model.device import peak_memory
+from ncn.model.inputs import AnyRows, split_rows
+from ncn.settings import Train
+from ncn.signals import SIGNALS
+from ncn.training.log import LogRow, TrainingLog
+from ncn.training.optimizer import learning_rate
+from ncn.training.processes import processes, rank
+from ncn.training.states import States
+from ncn.training.step import Engine, NonFiniteError
+
+LIVE_SECONDS = 10.0  # between two writings of the growing log
+SAVE = 1  # a request of `_agreed`; above it, by SAVE, are the numbers of signals that stop
+
+
+def count_steps(n_rows: int, train: Train) -> int:
+    """Optimiser steps of `train.epochs` over n_rows, whole batches only.
+
+    1,016,288 rows in 16 x 4 make 15,879 steps, as published.
+
+    Raises:
+        InputError: the rows do not fill one batch.
+    """
+    batch = train.micro_batch_size * train.grad_accum_steps
+    steps = int(train.epochs * n_rows / batch)
+    if steps < 1:
+        raise InputError(
+            f"train.epochs {train.epochs}: {n_rows} training sequences do not fill one batch of"
+            f" train.micro_batch_size {train.micro_batch_size} x train.grad_accum_steps"
+            f" {train.grad_accum_steps}"
+        )
+    return steps
+
+
+def row_order(n_rows: int, seed: int, start: int = 0) -> Iterator[int]:
+    """Endless row numbers, each epoch a permutation of its own; the same for every arm.
+
+    The first `start` are left out: those that an interrupted run has seen.
+    """
+    stream = torch.Generator().manual_seed(seed)
+    while True:
+        epoch = torch.randperm(n_rows, generator=stream)
+        yield from epoch[start:].tolist()
+        start = max(0, start - n_rows)
+
+
+def evenly_spread(rows: AnyRows, wanted: int) -> AnyRows:
+    """`wanted` of the rows [N, T + 1] at equal distances, or all where there are fewer."""
+    places = np.linspace(0, len(rows) - 1, min(wanted, len(rows)))
+    return rows[places.round().astype(int)]
+
+
+@torch.inference_mode()
+def validation_loss(model: LanguageModel, rows: AnyRows, batch_size: int) -> float:
+    """Mean cross-entropy of rows [N, T + 1] in nats a token, in fp32 and without dropout."""
+    device = next(model.parameters()).device
+    model.eval()
+    total = 0.0
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        loss, _ = model.loss(*split_rows(batch, device))
+        total += loss.item() * len(batch)
+    return total / len(rows)
+
+
+def signal_means(model: LanguageModel, rows: AnyRows) -> dict[str, float | None]:
+    """The mean of each signal over the tokens of rows [B, T + 1] and over layers.
+
+    None where the model does not modulate: a signal that it lacks, or any without control network.
+    """
+    control = model.config.control
+    own = [] if control is None else control.signals
+    tokens, _, conditions = split_rows(rows, next(model.parameters()).device)
+    signals = model.signals(tokens, conditions=conditions) if own else {}
+    return {
+        f"{name}_mean": signals[name].mean().item() if name in own else None for name in SIGNALS
+    }
+
+
+def train_model(
+    model: LanguageModel,
+    rows: AnyRows,
+    train: Train,
+    seed: int,
+    name: str,
+    *,
+    validation: AnyRows | None = None,
+    sample: Callable[[LanguageModel], str] | None = None,
+    live: Callable[[Sequence[LogRow]], None] | None = None,
+    states: States | None = None,
+    stop: StopSignals | None = None,
+) -> list[LogRow]:
+    """Train `model` in place on rows [N, T + 1]; returns the log.
+
+    Args:
+        model: initialised, on its device.
+        rows: of the training part.
+        train: the optimiser's settings.
+        seed: of the row order and the dropout.
+        name: of the run, for the progress line and errors.
+        validation: rows, of which some are scored now and then, as `train.validation` says.
+        sample: makes a text that is shown at each validation.
+        live: is given the log now and then, so that it can be looked at while it grows.
+        states: to go on from and to save into.
+        stop: says when to end early.
+
+    Raises:
+        InputError: the rows do not fill a batch, or loss or gradient stop being finite.
+        Interrupted: `stop` received a signal. What was done is saved in `states`.
+    """
+    max_steps = count_steps(len(rows), train)
+    batch = train.micro_batch_size * train.grad_accum_steps
+    tokens_per_step = batch * (rows.shape[1] - 1)
+    if validation is not None:
+        validation = evenly_spread(validation, train.validation.sequences)
+    engine, log = Engine(model, train, seed), TrainingLog()
+    if state := _from_first(states.newest() if states else None):
+        engine.load_state_dict(state["engine"])
+        log.load_state_dict(state["log"])
+    order = row_order(len(rows), seed, start=engine.steps * batch)
+    shown = time.monotonic()
+    first = rank() == 0
+    with Progress(
+        name, engine.steps, max_steps, tokens_per_step, peak_memory, silent=not first
+    ) as progress:
+        if engine.steps:
+            progress.say(f"going on after step {engine.steps:,} of {max_steps:,}")
+        while True:
+            _save_or_stop(engine, log, max_steps, name, states, stop)
+            if engine.steps == max_steps:
+                engine.whole_model()
+                return log.rows
+            step = engine.steps + 1
+            lr = learning_rate(step, max_steps, train)
+            batch_rows = rows[list(islice(order, batch))]
+            try:
+                result = engine.step(batch_rows, lr)
+            except NonFiniteError as error:
+                last_good = f"; the last good state: {states.last_good}" if states else ""
+                raise InputError(f"{name}, {error}{last_good}") from None
+            if log.add(result):
+                progress.say(f"step {step:,}: the loss jumped to {result.loss:.4f}")
+            progress.step(step, result.loss, result.penalty, lr)
+            if step % train.log_every and step < max_steps:
+                continue
+            engine.whole_model()
+            measured = signal_means(model, batch_rows[: train.micro_batch_size])
+            look = step == max_steps or _passed(train.validation.every, log.rows, step)
+            if look and validation is not None:
+                measured["val_loss"] = validation_loss(model, validation, train.micro_batch_size)
+            row = log.close_row(step, step * tokens_per_step, lr, **measured)
+            if look:
+                progress.say(_seen(row, max_steps, sample(model) if sample else ""))
+                model.train()
+            if live and first and (look or time.monotonic() - shown > LIVE_SECONDS):
+                try:
+                    live(log.rows)
+                except OSError as error:
+                    # A full disk; and DVC's queue deletes the folder of a dead job.
+                    progress.say(f"the log so far cannot be written: {error.strerror}")
+                shown = time.monotonic()
+
+
+def _save_or_stop(
+    engine: Engine,
+    log: TrainingLog,
+    max_steps: int,
+    name: str,
+    states: States | None,
+    stop: StopSignals | None,
+) -> None:
+    """Between two steps: save where that is due, and raise Interrupted where it is asked for."""
+    step = engine.steps
+    received = stop.received if stop else 0
+    request = SAVE + received if received else 0
+    if not request and states and states.due(step, last=step == max_steps):
+        request = SAVE
+    request = _agreed(request, next(engine.model.parameters()).device)
+    if not request:
+        return
+    state = {"engine": engine.state_dict(), "log": log.state_dict()}  # of all processes together
+    if states:
+        states.save(step, state)
+    if request > SAVE:
+        number = request - SAVE
+        saved = states.last_good if states else "the beginning"
+        words = (
+            f"{name}: stopped by {signal.Signals(number).name} after step {step:,} of"
+            f" {max_steps:,}; the same command goes on from {saved}"
+        )
+        raise Interrupted(number, words if rank() == 0 else "")
+
+
+def _passed(every: int, rows: Sequence[LogRow], step: int) -> bool:
+    """Whether a multiple of `every` lies after the last row's step, up to `step`."""
+    return step // every > (rows[-1].step if rows else 0) // every
+
+
+def _seen(row: LogRow, max_steps: int, sample: str) -> str:
+    """A validation in words."""
+    measured = "" if row.val_loss is None else f", validation loss {row.val_loss:.4f}"
+    text = f": {' '.join(sample.split())}" if sample else ""
+    return f"step {row.step:,} of {max_steps:,}: loss {row.loss:.4f}{measured}{text}"
+
+
+def _from_first(state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What the first process has, in all of them: only it sees the disk with the states."""
+    if processes() == 1:
+        return state
+    box = [state]
+    distributed.broadcast_object_list(box)
+    return box[0]
+
+
+def _agreed(request: int, device: torch.device) -> int:
+    """The largest request of any process: all of them save, or stop, after the same step."""
+    if processes() == 1:
+        return request
+    largest = torch.tensor(request, device=device)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest)

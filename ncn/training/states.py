@@ -1,0 +1,285 @@
+"""Resumable training state: an interrupted run goes on from it, and ends like an undisturbed one.
+
+    $DVC_ROOT/.scratch/RUN-KEY/
+        lock                    held by the process that trains, so that no two do
+        000000400.DIGEST.pt     all that step 401 depends on, named by its sha256
+        000000450.DIGEST.pt
+        finished                its outputs are written, though DVC may not have recorded them yet
+
+It lies outside the stage's outputs, which DVC deletes before it starts a stage again, and in the
+main repository also where DVC runs an experiment in a folder of its own. KEY names everything that
+the result depends on, so a state never continues another experiment.
+
+Nothing random is in it: the order of the rows and the dropout are streams named by seed and step.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import torch
+
+from ncn.common.errors import InputError
+from ncn.common.files import md5_of, replacing, sha256_of, write_text
+from ncn.common.progress import say
+from ncn.settings import ModelConfig, Saving, Train, read_yaml
+from ncn.training.processes import processes
+
+FINISHED = "finished"
+FORMAT = 1  # of the files: another one is not read
+KEPT = 2
+PATIENCE = 30.0  # seconds; a trainer that was told to stop may be in the middle of a long step
+ABANDONED = 30 * 86_400.0  # seconds after which a state that nobody continued is deleted,
+RECORDED = 3600.0  # and one that is finished: DVC has long recorded its outputs
+
+
+def training_source(definition: str | Path = "dvc.yaml") -> dict[str, str]:
+    """The sha256 of every module that the train stage declares, by file or by folder.
+
+    That dvc.yaml declares all that computes is a test's business, and DVC's view of what makes a
+    model stale is then ours too.
+    """
+    deps = [Path(dep) for dep in read_yaml(definition)["stages"]["train"]["deps"]]
+    files = [file for dep in deps for file in ([dep] if dep.is_file() else dep.rglob("*.py"))]
+    return {str(file): sha256_of(file) for file in sorted(files) if file.suffix == ".py"}
+
+
+def state_key(
+    config: ModelConfig, train: Train, seed: int, data: str, source: Mapping[str, str]
+) -> str:
+    """Sixteen hex digits that change with anything the trained model or its log depends on.
+
+    Args:
+        config: what the arm builds.
+        train: the optimiser's settings.
+        seed: of initialisation, row order and dropout.
+        data: the digest of the rows.
+        source: the digest of each module, see `training_source`.
+    """
+    named = {
+        "model": config.model_dump(mode="json"),
+        "train": train.model_dump(mode="json"),
+        "seed": seed,
+        "data": data,
+        "source": dict(source),
+        "torch": torch.__version__,
+        "cuda": torch.cuda.is_available(),
+        "processes": processes(),
+    }
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def scratch() -> Path:
+    """Where states lie: in the main repository, also for DVC's experiments in temporary folders."""
+    return Path(os.environ.get("DVC_ROOT", "")) / ".scratch"
+
+
+def states_of(
+    run: str, config: ModelConfig, train: Train, seed: int, data: str, saving: Saving
+) -> "States":
+    """The states of a run with everything its result depends on: see `state_key`."""
+    key = state_key(config, train, seed, data, training_source())
+    return States(scratch() / f"{run}-{key}", saving)
+
+
+class DamagedError(Exception):
+    """A state that cannot be used, and why."""
+
+
+class States:
+    """The states of one training run, its folder locked between `with` and the end of it.
+
+    Args:
+        folder: see `scratch`.
+        saving: how often to save.
+        patience: seconds to wait for another process to let go of the folder.
+
+    Raises:
+        InputError: (on entering) another process trains into the folder.
+    """
+
+    def __init__(self, folder: Path, saving: Saving, patience: float = PATIENCE) -> None:
+        self.folder = folder
+        self._saving = saving
+        self._patience = patience
+        self.resumed = 0  # step of the state that `newest` found
+        self._saved = 0  # step of the newest whole state
+        self._tried = 0  # step of the last attempt to save one: a full disk is left alone after it
+        self._tried_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._lock = _locked(self.folder, self._patience)
+        prune(self.folder.parent)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.close()
+
+    def due(self, step: int, last: bool) -> bool:
+        """Whether the state after `step` should be saved; that of the last one always."""
+        minutes = (time.monotonic() - self._tried_at) / 60
+        return (
+            last
+            or step - self._tried >= self._saving.every_steps
+            or minutes >= self._saving.every_minutes
+        )
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        """Keep `state`, of tensors and plain values, and the one before it.
+
+        Where there is no room for it, training goes on and the older ones stay: one line says so.
+        """
+        if step == self._saved:
+            return
+        self._tried, self._tried_at = step, time.monotonic()
+        written = self.folder / "new"
+        try:
+            with replacing(written, "wb") as file:
+                torch.save({"format": FORMAT, "step": step, **state}, file)
+            written.replace(self.folder / f"{step:09}.{sha256_of(written)}.pt")
+            _sync(self.folder)
+        except (OSError, RuntimeError) as error:
+            # Where its file fails half-way, torch.save raises a RuntimeError in the course of that.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            written.unlink(missing_ok=True)
+            say(f"step {step} not saved ({cause.strerror}); the last good state: {self.last_good}")
+            return
+        self._saved = step
+        for old in self._files()[KEPT:]:
+            old.unlink()
+
+    def newest(self) -> dict[str, Any] | None:
+        """The newest whole state, or None. Damaged ones are put aside, with one line each."""
+        for path in self._files():
+            try:
+                state = _read(path)
+            except DamagedError as damage:
+                path.replace(path.with_suffix(".damaged"))
+                say(f"{path} is damaged ({damage}): going back to the state before it")
+                continue
+            self.resumed = self._saved = self._tried = state["step"]
+            return state
+        return None
+
+    def finish(self, output: Path) -> None:
+        """The run's outputs are written, `output` among them.
+
+        The states stay for as long as DVC may fail to record them, on a full disk for one: it would
+        delete the outputs and start again.
+        """
+        write_text(self.folder / FINISHED, md5_of(output))
+
+    def forget_if_recorded(self, stage: str, output: Path) -> None:
+        """Begin anew if DVC has recorded what these states led to: it was told to do it again."""
+        finished = self.folder / FINISHED
+        if finished.exists() and finished.read_text() == recorded(stage, output):
+            for path in (finished, *self._files()):
+                path.unlink()
+
+    @property
+    def last_good(self) -> str:
+        """What there is to go on from, for people."""
+        return f"step {self._saved:,} in {self.folder}" if self._saved else "the beginning"
+
+    def _files(self) -> list[Path]:
+        """The states, newest first."""
+        return sorted(self.folder.glob("*.pt"), reverse=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The state in `path`, on the CPU. Nothing in it is executed.
+
+    Raises:
+        DamagedError: it is not what was written, or written by another version.
+    """
+    name = re.fullmatch(r"(\d+)\.([0-9a-f]{64})\.pt", path.name)
+    if name is None or sha256_of(path) != name[2]:
+        raise DamagedError("its sha256 is not the one in its name")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise DamagedError(f"not a state: {str(error).splitlines()[0]}") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise DamagedError("written by another version")
+    return state
+
+
+def _locked(folder: Path, patience: float) -> IO[str]:
+    """The open lock of `folder`; whoever holds it trains. It falls when the process ends.
+
+    Raises:
+        InputError: another process holds it for longer than `patience` seconds.
+    """
+    deadline = time.monotonic() + patience
+    waiting = False
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 (held, not read)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = f"process {lock.read().strip() or 'unknown'} trains in {folder}"
+            lock.close()
+            if time.monotonic() >= deadline:
+                raise InputError(f"{holder}: wait until it ends, or stop it") from None
+            if not waiting:
+                say(f"{holder}: waiting up to {patience:.0f} s for it to end")
+                waiting = True
+            time.sleep(0.2)
+            continue
+        if _same_file(lock, folder / "lock"):
+            lock.truncate(0)
+            print(os.getpid(), file=lock, flush=True)
+            return lock
+        lock.close()  # its folder was deleted meanwhile
+
+
+def _same_file(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def prune(root: Path) -> None:
+    """Delete states that nobody will continue: of finished runs, and of settings long changed."""
+    for lock in root.glob("*/lock"):
+        try:
+            age = time.time() - max(path.stat().st_mtime for path in lock.parent.iterdir())
+        except FileNotFoundError:  # another trainer is at work there, and saves or deletes
+            continue
+        if age > (RECORDED if (lock.parent / FINISHED).exists() else ABANDONED):
+            shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+def recorded(stage: str, output: Path) -> str | None:
+    """The md5 that dvc.lock has of a stage's output; None: of none."""
+    lock = read_yaml("dvc.lock") if Path("dvc.lock").exists() else {}
+    outs = lock.get("stages", {}).get(stage, {}).get("outs", [])
+    return next((out["md5"] for out in outs if out["path"] == str(output)), None)
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

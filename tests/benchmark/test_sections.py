@@ -1,0 +1,94 @@
+"""The benchmark measures what it says, on any machine."""
+
+import pytest
+import torch
+
+from ncn.benchmark import kernels as benchmark_kernels
+from ncn.benchmark import training as benchmark_training
+from ncn.benchmark.kernels import (
+    Workload,
+    elementwise_kernels,
+    kernel_table,
+    measure_kernels,
+    output_head,
+)
+from tests.parity import DEVICE
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, Workload]:
+    """The five workloads at a vocabulary of 101, nothing compiled."""
+    monkeypatch.setattr(benchmark_kernels, "GPT2_VOCABULARY", 101)
+    monkeypatch.setattr(benchmark_kernels, "_copy_rate", lambda device: 1e9)
+    monkeypatch.setattr(benchmark_kernels, "_product_rate", lambda device: 1e9)
+    return elementwise_kernels(DEVICE, False) | output_head(DEVICE, False)
+
+
+def test_every_form_of_every_kernel_is_measured_and_right(small: dict[str, Workload]) -> None:
+    figures = measure_kernels(DEVICE, small, [64], 1)
+    rows = figures["rows"]
+    assert {row["kernel"] for row in rows} == set(small)
+    once = {name for name, w in small.items() if w.exact or (w.flops and DEVICE.type == "cpu")}
+    assert len(rows) == sum(len(w.forms) * (1 + (name not in once)) for name, w in small.items())
+    for row in rows:
+        rounded = DEVICE.type == "cuda" or "bf16" in row["kernel"]
+        limit = 0.0 if row["kernel"] == "cache_update" else 2e-2 if rounded else 1e-5
+        assert row["error"] <= limit, row
+        assert row["seconds"] > 0
+    assert len(kernel_table(figures)) == len(rows) + 4
+
+
+def test_a_form_that_is_wrong_is_seen_in_the_table(small: dict[str, Workload]) -> None:
+    honest = small["modulated_add"]
+    wrong = honest._replace(
+        forms=honest.forms | {"wrong": lambda x, y, s: x + y * 0.5 * s[:, None]}
+    )
+    rows = measure_kernels(DEVICE, {"modulated_add": wrong}, [64], 1)["rows"]
+    assert min(row["error"] for row in rows if row["form"] == "wrong") > 0.1
+
+
+def test_the_least_bytes_of_a_modulated_add_are_counted(small: dict[str, Workload]) -> None:
+    rows = measure_kernels(DEVICE, {"modulated_add": small["modulated_add"]}, [64], 1)["rows"]
+    if DEVICE.type == "cpu":
+        row, scalar = 64 * 256 * 4, 64 * 4
+        moved = [r["per_second"] * r["seconds"] for r in rows if r["form"] == "eager"]
+        forward = 3 * row + scalar  # x, y, s, out
+        assert moved == pytest.approx([forward, forward + row + 2 * (row + scalar)])
+
+
+def test_without_a_gpu_the_whole_steps_stay_empty() -> None:
+    assert benchmark_training.whole_steps(None, torch.device("cpu")) == {}  # type: ignore[arg-type]
+    text = "\n".join(benchmark_training.whole_step_table({}))
+    assert "no GPU: nothing was measured" in text
+
+
+def test_whole_steps_name_speed_and_overhead() -> None:
+    entry = {"seconds": 0.01, "ratio": 1.02, "tokens_per_second": 3.2768e6, "peak_bytes": 2**31}
+    lines = benchmark_training.whole_step_table({"eager": {"ncn": entry}})
+    (line,) = [each for each in lines if "ncn" in each]
+    assert line == "| eager | ncn | 10.0 | 3,276,800 | 1.020 | 2.0 GiB | 2.6 min |"
+
+
+def test_memory_is_what_a_pass_takes_at_its_height() -> None:
+    taken = benchmark_kernels.peak_bytes(lambda: torch.ones(2**24, device=DEVICE).sum(), DEVICE)
+    assert 0.99 * 2**26 <= taken < 2**27  # Linux counts resident pages in batches
+
+
+def test_forms_of_a_step_are_beside_the_plainest() -> None:
+    forms = {
+        benchmark_training.PLAIN: {"seconds": 8.0, "ratio": 1.0, "peak_bytes": 4e9},
+        "fp32, compiled": {"seconds": 4.0, "ratio": 0.5, "peak_bytes": 1e9},
+    }
+    figures = {
+        "arm": "ncn_causal", "sequences": 8, "rounds": 5, "auto": "fp32", "forms": forms,
+        "loading_seconds": 0.004, "start_up_seconds": 5.0,
+    }  # fmt: skip
+    text = "\n".join(benchmark_training.speed_table(figures))
+    assert "| fp32, compiled | 4.00 | 1,024 | 2.00 | 1,000 MB | 0.25 |" in text
+    assert "4.00 ms, 0.1 % of the fastest step" in text
+    assert "no units for bf16" in text
+
+
+def test_a_batch_is_loaded_from_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark_training, "LOADED_ROWS", 64)
+    assert 0 < benchmark_training.loading_seconds(8, DEVICE) < 0.1

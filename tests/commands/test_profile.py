@@ -1,0 +1,174 @@
+"""Profiles: what they change in params.yaml, what they leave alone, and what is refused."""
+
+import re
+import shutil
+from difflib import unified_diff
+from pathlib import Path
+
+import pytest
+
+from ncn.__main__ import main
+from ncn.commands.profile import apply_profile
+from ncn.common.errors import InputError
+from ncn.model import build_model
+from ncn.settings import load_params
+from ncn.settings.profiles import Change, overlay
+from tests.conftest import ROOT, VOCABULARY
+
+PROFILES = ROOT / "profiles"
+COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def params_path(tmp_path: Path) -> Path:
+    """A copy of the committed params.yaml that may be changed."""
+    return Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+
+
+def lay(params_path: Path, text: str) -> list[Change]:
+    """Lay a profile of the given text over `params_path`."""
+    profiles = params_path.parent / "profiles"
+    profiles.mkdir(exist_ok=True)
+    (profiles / "mine.yaml").write_text(text, encoding="utf-8")
+    return apply_profile("mine", params_path, profiles)
+
+
+def lines_that_differ(params_path: Path) -> list[str]:
+    """The added and removed lines against the committed params.yaml, as a diff shows them."""
+    now = params_path.read_text(encoding="utf-8")
+    diff = unified_diff(COMMITTED.splitlines(), now.splitlines(), lineterm="", n=0)
+    return [line for line in diff if not line.startswith(("---", "+++", "@@"))]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PROFILES.glob("*.yaml")))
+def test_each_profile_changes_its_own_lines_and_no_other(params_path: Path, name: str) -> None:
+    changes = apply_profile(name, params_path, PROFILES)
+    load_params(params_path)
+    keys = {change.key.rpartition(".")[2] for change in changes}
+    differing = {line[1:].partition(":")[0].strip() for line in lines_that_differ(params_path)}
+    assert keys == differing
+
+
+def test_a_second_application_finds_nothing_to_change(params_path: Path) -> None:
+    assert apply_profile("paper", params_path, PROFILES)
+    once = params_path.read_bytes()
+    assert apply_profile("paper", params_path, PROFILES) == []
+    assert params_path.read_bytes() == once
+
+
+def test_paper_is_the_published_experiment(params_path: Path) -> None:
+    apply_profile("paper", params_path, PROFILES)
+    p = load_params(params_path)
+    assert (p.data.source, p.tokenizer.vocabulary) == ("tinystories-v2", "gpt2")
+    assert p.model.model_dump() == {
+        "d_model": 256,
+        "n_layers": 6,
+        "n_heads": 8,
+        "d_ff": 1024,
+        "context_length": 512,
+        "dropout": 0.1,
+    }
+    assert (p.ncn.hidden, p.ncn.heads, p.ncn.activation) == (64, 2, "tanh")
+    assert (p.ncn.homeostatic_lambda, p.ncn.precision_max) == (0.01, 4.0)
+    assert (p.train.schedule, p.train.warmup_steps, p.train.weight_decay) == ("cosine", 100, 0.1)
+    assert (p.split.unit, p.split.validation, p.eval.sequences) == ("sequence", 0.05, 3200)
+    micro_batches = 1_016_288 // p.train.micro_batch_size
+    assert p.train.epochs * (micro_batches // p.train.grad_accum_steps) == 15_879
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model: {d_modle: 64}", "mine.yaml: model.d_modle: unknown key; allowed are d_model, n_l"),
+        ("modle: {d_model: 64}", "mine.yaml: modle: unknown key; allowed are seed, data,"),
+        ("model: {n_heads: 3}", "over it: model: d_model 128 is not divisible by n_heads 3"),
+        ("train: {lr: fast}", "over it: train.lr: it should be a valid number, not 'fast'"),
+        ("train:", "over it: train: it should be"),
+        ("arms: {mine: {hiden: 3}}", "arms.mine.hiden: unknown key"),
+        ("# nothing but a comment", "mine.yaml: expected sections"),
+        ("model: {d_model: 64", "mine.yaml is not YAML"),
+    ],
+)
+def test_a_bad_profile_is_one_line_and_changes_no_byte(
+    params_path: Path, text: str, words: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        lay(params_path, text)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).count("mine.yaml") == 1
+    assert params_path.read_text(encoding="utf-8") == COMMITTED
+    assert sorted(path.name for path in params_path.parent.iterdir()) == ["params.yaml", "profiles"]
+
+
+def test_an_unknown_profile_is_answered_with_those_that_exist(params_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no profile 'papre' in .*; there are .*paper.*smoke"):
+        apply_profile("papre", params_path, PROFILES)
+
+
+def test_a_longer_list_keeps_the_blank_line_behind_it(params_path: Path) -> None:
+    lay(params_path, "seeds: [1, 2]\nncn: {signals: [gain]}\n")
+    assert lines_that_differ(params_path) == [
+        "-    - gain                    # 2 sigmoid(z), or sigmoid(z) + 0.5: see ncn.gain",
+        "-    - precision               # softplus(z) + 0.01, at most precision_max",
+        "-    - ffn_gate                # sigmoid(z)",
+        "+    - gain",
+        "+  - 2",
+    ]
+
+
+def test_a_profile_may_bring_a_new_arm(params_path: Path) -> None:
+    (change,) = lay(params_path, "arms: {run_1: {init: zero, frozen: true}}")
+    assert str(change) == 'arms.run_1: null -> {"init": "zero", "frozen": true}'
+    assert load_params(params_path).control_network("run_1").frozen
+
+
+def test_only_values_that_differ_are_changes() -> None:
+    content = {"train": {"lr": 2.0e-3, "epochs": 1}, "seeds": [1]}
+    changes = overlay(content, {"train": {"lr": 6.0e-4, "epochs": 1}, "seeds": [1, 2]})
+    assert [str(change) for change in changes] == [
+        "train.lr: 0.002 -> 0.0006",
+        "seeds: [1] -> [1, 2]",
+    ]
+    assert content == {"train": {"lr": 6.0e-4, "epochs": 1}, "seeds": [1, 2]}
+
+
+@pytest.mark.parametrize("small", ["1e-05", "'1e-05'", "1.0e-5"])
+def test_a_small_number_stays_a_number_however_it_is_written(params_path: Path, small: str) -> None:
+    lay(params_path, f"train: {{lr: {small}}}")
+    lay(params_path, "seed: 7")  # written once more by ruamel
+    assert load_params(params_path).train.lr == 1e-5
+
+
+def test_the_command_shows_each_change_and_the_way_back(
+    params_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["ncn", "profile", "smoke", "--params", str(params_path)])
+    main()
+    first = capsys.readouterr().out
+    assert "data.stories: 8400 -> 300\n" in first
+    assert f"git checkout {params_path}\n" in first
+    assert re.search(r"ncn_causal: \d+ steps, .* a second: about 0:\d\d:\d\d and 0\.\d GiB", first)
+    main()
+    assert capsys.readouterr().out.startswith("nothing changed\n")
+
+
+def test_each_ablation_changes_one_thing_of_the_causal_arm_and_can_be_built(
+    params_path: Path,
+) -> None:
+    apply_profile("ablations", params_path, PROFILES)
+    params = load_params(params_path)
+    causal = params.control_network("ncn_causal").model_dump()
+    differing = {}
+    for arm in set(params.arms) - {"baseline", "ncn", "ncn_causal", "run_1", "static"}:
+        mine = params.control_network(arm).model_dump()
+        differing[arm] = {key for key in causal if mine[key] != causal[key]}
+        assert build_model(params, arm, VOCABULARY, 1).control is not None
+    assert all(len(keys) == 1 for keys in differing.values()), differing
+    assert set.union(*differing.values()) == {
+        "signals", "homeostatic_lambda", "init", "frozen", "salience",
+    }  # fmt: skip
+    assert params.control_network("static").controller == "static"
+    weights = {arm: params.control_network(arm).homeostatic_lambda for arm in params.arms}
+    assert {0.0, 0.01, 0.1} == set(weights.values())

@@ -1,0 +1,226 @@
+"""The whole graph through DVC, as a user runs it: end to end, varied, compared, shared.
+
+The committed tree is cloned with profiles/smoke.yaml laid over it, so every stage runs for real
+on a small experiment.
+"""
+
+import hashlib
+import importlib
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncn.commands.profile import apply_profile
+from ncn.corpus.tokenizer import train_tokenizer
+from ncn.settings import END_OF_TEXT, Params, Settings, load_params
+from ncn.sources.stories import write_stories
+from tests.conftest import ROOT, SHARED
+from tests.hub import serve_hub
+from tests.pipeline.test_pipeline_definition import STAGES
+from tests.project import Project, fresh_clone, isolated
+
+ARMS = ("baseline", "ncn", "ncn_causal")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return isolated(tmp_path_factory.mktemp("home"))
+
+
+def ran(output: str) -> set[str]:
+    """The stages that a command ran, without the seed."""
+    started = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running")]
+    return {name.rsplit("-", 1)[0] if "@" in name else name for name in started}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Project:
+    """A clone after its first `dvc repro`, committed."""
+    clone = fresh_clone(tmp_path_factory.mktemp("project"), environment)
+    clone.run("dvc", "repro")
+    clone.commit("the first run")
+    return clone
+
+
+def test_the_arms_stand_side_by_side(project: Project) -> None:
+    summary = project.metrics("summary.json")
+    assert list(summary) == list(ARMS)
+    assert summary["baseline"]["future_leak"] == summary["ncn_causal"]["future_leak"] == 0
+    assert summary["ncn"]["future_leak"] > 0
+    for arm in ARMS[1:]:
+        entry = summary[arm]
+        assert entry["delta_ppl_low"] < entry["delta_ppl"] < entry["delta_ppl_high"]
+        difference = entry["val_ppl"] - summary["baseline"]["val_ppl"]
+        assert entry["delta_ppl"] == pytest.approx(difference)
+        assert "val_ppl_reactive" in entry
+    assert "reads the future" in project.metrics("compare.json")["in_words"]["ncn"]
+    for place in ("report.html", "curves.tsv", "brain_scan/scan.tsv", "clusters/ncn-1.tsv"):
+        assert (project.folder / "plots" / place).stat().st_size > 0
+
+
+def test_every_arm_scores_the_same_sequences(project: Project) -> None:
+    def sequences(arm: str) -> list[str]:
+        lines = (project.folder / f"plots/evaluate/{arm}-1.tsv").read_text().splitlines()
+        return [line.split("\t")[0] for line in lines]
+
+    assert sequences("baseline") == sequences("ncn") == sequences("ncn_causal")
+
+
+def test_a_finished_pipeline_has_nothing_to_do_and_a_clean_tree(project: Project) -> None:
+    assert ran(project.run("dvc", "repro")) == set()
+    assert project.run("git", "status", "--porcelain") == ""
+    assert "identical" in project.run("python", "-m", "ncn", "summary")
+
+
+def test_a_fresh_clone_sees_that_nothing_changed(project: Project, tmp_path: Path) -> None:
+    project.run("git", "clone", "-q", str(project.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone", project.environment)
+    lines = clone.run("dvc", "repro", "--dry", "--allow-missing").splitlines()
+    stages = [line for line in lines if line.startswith("Stage")]
+    assert len(stages) == 13
+    assert all("didn't change, skipping" in line for line in stages)
+
+
+def test_a_second_run_from_nothing_makes_the_same_lock(project: Project, tmp_path: Path) -> None:
+    project.run("git", "clone", "-q", str(project.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone", project.environment)
+    # Forced: files in git (metrics, plots) would let a plain repro skip the later stages.
+    assert len(ran(clone.run("dvc", "repro", "--force"))) == 13
+    assert clone.lock == project.lock
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+def test_a_shared_remote_leaves_another_clone_nothing_to_do(
+    project: Project, tmp_path: Path
+) -> None:
+    project.run("dvc", "remote", "add", "--local", "-d", "shared", str(tmp_path / "remote"))
+    project.run("dvc", "push")
+    project.run("git", "clone", "-q", str(project.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone", project.environment)
+    clone.run("dvc", "remote", "add", "--local", "-d", "shared", str(tmp_path / "remote"))
+    clone.run("dvc", "pull")
+    assert ran(clone.run("dvc", "repro")) == set()
+    assert "identical" in clone.run("python", "-m", "ncn", "summary")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_every_setting_it_reads_and_no_other(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Run in a copy, in this process, with every read of a setting noted."""
+    shutil.copytree(project.folder, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    command = STAGES[stage]["cmd"].split()
+    runs = [["--arm", arm, "--seed", "1"] for arm in ARMS] if "matrix" in STAGES[stage] else [[]]
+    params = load_params("params.yaml")
+    owners = {id(getattr(params, name)): f"{name}." for name in Params.model_fields}
+    owners[id(params)] = ""
+    read: set[str] = set()
+
+    def noted(self: Settings, name: str) -> Any:
+        fields = set(type(self).model_fields)
+        asked = fields if name == "model_dump" else fields & {name}
+        if id(self) in owners:
+            read.update(owners[id(self)] + key for key in asked)
+        return object.__getattribute__(self, name)
+
+    module = importlib.import_module(command[2])
+    monkeypatch.setattr(module, "load_params", lambda: params)
+    monkeypatch.setattr(Settings, "__getattribute__", noted)
+    for arguments in runs:
+        monkeypatch.setattr("sys.argv", [command[2], *arguments])
+        module.main()
+    read = {key for key in read if key.split(".")[0] != "saving"}  # changes no result
+    declared = {param.removesuffix(".${item.arm}") for param in STAGES[stage]["params"]}
+    sections = {param.split(".")[0] for param in declared}
+    assert {key for key in read if "." not in key} == sections
+    partly = {param.split(".")[0] for param in declared if "." in param}
+    assert {key for key in read if key.split(".")[0] in partly and "." in key} == {
+        param for param in declared if "." in param
+    }
+
+
+def test_one_setting_reruns_only_what_depends_on_it_and_the_metrics_show_it(
+    project: Project,
+) -> None:
+    before = project.metrics("summary.json")
+    output = project.run("dvc", "exp", "run", "-S", "ncn.hidden=16")
+    # The baseline too: its width restores the parameter count of `ncn`.
+    arms = {f"{stage}@{arm}" for stage in ("train", "evaluate") for arm in ARMS}
+    assert ran(output) == arms | {"compare", "convergence", "brain_scan", "generate", "report"}
+    shown = json.loads(project.run("dvc", "metrics", "diff", "--json"))
+    change = shown["metrics/summary.json"]["ncn.delta_ppl"]
+    assert change["old"] == before["ncn"]["delta_ppl"]
+    assert change["new"] == project.metrics("summary.json")["ncn"]["delta_ppl"]
+    assert load_params(project.folder / "params.yaml").ncn.hidden == 16
+    assert "ncn.delta_ppl" in project.run("dvc", "metrics", "diff")
+
+
+def hub_files(folder: Path) -> tuple[bytes, bytes, bytes]:
+    """Real TinyStories and GPT-2's vocabulary where shared files are here, else our own."""
+    if SHARED.is_dir():
+        places = ("tinystories_sample.txt", "gpt2/vocab.json", "gpt2/merges.txt")
+        text, vocabulary, merges = ((SHARED / "data" / place).read_bytes() for place in places)
+        return text, vocabulary, merges
+    stories = list(write_stories(400, 7))
+    train_tokenizer(stories, 500, folder)
+    text = "".join(f"{story}\n{END_OF_TEXT}\n" for story in stories).encode()
+    return text, (folder / "vocab.json").read_bytes(), (folder / "merges.txt").read_bytes()
+
+
+def test_real_input_goes_from_the_hub_to_the_report(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """The published source and vocabulary, through the real client, from a loopback hub."""
+    text, vocabulary, merges = hub_files(tmp_path)
+    clone = fresh_clone(tmp_path / "project", environment)
+    paper = load_params(ROOT / "params.yaml")
+    served = {
+        ("datasets", paper.data.hub.repo, paper.data.hub.revision): {
+            paper.data.hub.files[0].name: text
+        },
+        ("models", paper.tokenizer.hub.repo, paper.tokenizer.hub.revision): {
+            "vocab.json": vocabulary,
+            "merges.txt": merges,
+        },
+    }
+
+    def pins(files: dict[str, bytes]) -> str:
+        return "".join(
+            f"      - name: {name}\n        bytes: {len(content)}\n"
+            f"        sha256: {hashlib.sha256(content).hexdigest()}\n"
+            for name, content in files.items()
+        )
+
+    data, tokenizer = served.values()
+    (clone.folder / "profiles" / "loopback.yaml").write_text(
+        "data:\n  source: tinystories-v2\n  hub:\n    files:\n" + pins(data)
+        + "tokenizer:\n  vocabulary: gpt2\n  hub:\n    files:\n" + pins(tokenizer)
+        + "split:\n  unit: sequence\ntrain:\n  epochs: 0.02\n"
+    )  # fmt: skip
+    apply_profile("loopback", clone.folder / "params.yaml", clone.folder / "profiles")
+    with serve_hub(served) as hub:
+        clone.run("dvc", "repro", HF_ENDPOINT=hub.endpoint)
+    meta = json.loads((clone.folder / "data/tokens/meta.json").read_text())
+    assert meta["vocab_size"] == len(json.loads(vocabulary))
+    assert meta["stories"] == text.decode().count(END_OF_TEXT)
+    summary = clone.metrics("summary.json")
+    assert all(entry["val_loss"] < math.log(meta["vocab_size"]) for entry in summary.values())
+    assert (clone.folder / "plots/report.html").stat().st_size > 0
+
+
+def test_a_failing_stage_ends_with_one_line_and_no_output(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    clone = fresh_clone(tmp_path / "project", environment)
+    (tmp_path / "empty").mkdir()
+    settings = ("-S", "data.source=local", "-S", f"data.path={tmp_path / 'empty'}")
+    output = clone.run("dvc", "exp", "run", *settings, status=255)
+    (line,) = [line for line in output.splitlines() if line.startswith("error:")]
+    assert str(tmp_path / "empty") in line
+    assert "Traceback" not in output
+    assert not (clone.folder / "data/raw").exists()

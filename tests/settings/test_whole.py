@@ -1,0 +1,124 @@
+"""params.yaml: what is refused, and in which words."""
+
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from ncn.common.errors import InputError
+from ncn.settings import load_params
+from tests.conftest import ROOT
+
+Change = tuple[str, object]
+
+
+def changed(tmp_path: Path, *changes: Change) -> Path:
+    """The committed params.yaml with some dotted keys set."""
+    yaml = YAML()
+    content = yaml.load(ROOT / "params.yaml")
+    for key, value in changes:
+        *sections, last = key.split(".")
+        section = content
+        for name in sections:
+            section = section[name]
+        section[last] = value
+    path = tmp_path / "params.yaml"
+    yaml.dump(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("modle", 1), "modle: unknown key; allowed are arms"),
+        (("ncn.hiden", 1), "ncn.hiden: unknown key; allowed are activation, attention_entropy"),
+        (("arms.ncn", {"hiden": 1}), "arms.ncn.hiden: unknown key; allowed are ['activation'"),
+        (("ncn.hidden", "many"), "ncn.hidden: it should be a valid integer, not 'many'"),
+        (("ncn.hidden", 64.5), "ncn.hidden: it should be a valid integer, not 64.5"),
+        (("ncn.frozen", 1), "ncn.frozen: it should be a valid boolean, not 1"),
+        (("train.lr", 0), "train.lr: it should be greater than 0, not 0"),
+        (("train.lr", "fast"), "train.lr: it should be a valid number, not 'fast'"),
+        (("train.lr", float("nan")), "train.lr: it should be a finite number, not nan"),
+        (("model.n_heads", 5), "model: d_model 128 is not divisible by n_heads 5"),
+        (("model.n_layers", 0), "model.n_layers: it should be greater than or equal to 1, not 0"),
+        (("ncn.heads", 3), "arms.ncn: d_model 128 is not divisible by the heads 3"),
+        (("tokenizer.vocab_size", 70_000), "less than or equal to 65536, not 70000"),
+        (("ncn.salience", "local"), "it should be 'global', 'causal', 'reactive' or 'none'"),
+        (("ncn.signals", ["gain", "gain"]), "signals ['gain', 'gain'] name one signal twice"),
+        (("data.source", "web"), "data.source: it should be 'builtin', 'tinystories-v2'"),
+        (("data.source", "local"), "data: source: local needs path"),
+        (("data.source", "url"), "data: source: url needs url (http or https) and sha256"),
+        (("tokenizer.vocabulary", "local"), "tokenizer: vocabulary: local needs path"),
+        (("split.validation", 1.0), "split.validation: it should be less than 1, not 1.0"),
+        (("data.url", "ftp://host/x"), "data.url: it should be http:// or https:// with a host"),
+        (("data.url", "http://[host/x"), "with a host, not 'http://[host/x'"),
+        (("data.url", "http://a..b/x"), "with a host, not 'http://a..b/x'"),
+        (("data.url", "http://host:port/"), "with a host, not 'http://host:port/'"),
+        (("seeds", []), "seeds: List should have at least 1 item, not []"),
+        (("train", 3), "train: it should be a valid dictionary, not 3"),
+        (("seeds", [1, 1]), "seeds [1, 1] name one seed twice"),
+        (("arms", {"a-b": {}}), "arms.a-b"),
+        (("arms", {"published": {}}), "arms.published: this name is taken"),
+    ],
+)
+def test_bad_settings_end_with_one_line_that_names_the_key(
+    tmp_path: Path, change: Change, words: str
+) -> None:
+    path = changed(tmp_path, change)
+    with pytest.raises(InputError) as error:
+        load_params(path)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value) or str(error.value).startswith("arms.")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "is not YAML"),
+        ("- a", "expected sections (a mapping), found list"),
+        ("seed: 1\nseed: 2\n", "is not YAML"),
+        ("seed: 1\n", "data: missing"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"params\.yaml") as error:
+        load_params(path)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.yaml does not exist"):
+        load_params(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("written", ["1e-05", "'1e-05'", "1.0e-5", "0.00001"])
+def test_small_numbers_stay_numbers_however_they_are_written(tmp_path: Path, written: str) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    text = re.sub(r"  lr: \S+", f"  lr: {written}", text)
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    assert load_params(path).train.lr == 1e-5
+
+
+def test_an_arm_is_the_section_with_its_changes(tmp_path: Path) -> None:
+    arms = {
+        "run_1": {"init": "zero", "frozen": True},
+        "wide": {"controller": "none", "match": "none"},
+    }
+    params = load_params(changed(tmp_path, ("arms", arms)))
+    assert params.control_network("run_1").init == "zero"
+    assert params.control_network("run_1").hidden == params.ncn.hidden
+    assert params.baseline_of("wide").match == "none"
+    with pytest.raises(InputError, match=r"arm 'ncn' is not in params\.yaml; its arms are"):
+        params.control_network("ncn")
+
+
+def test_an_arm_without_settings_may_be_written_empty(tmp_path: Path) -> None:
+    # `dvc exp run -S` writes null as nothing at all.
+    params = load_params(changed(tmp_path, ("arms", {"ncn": None})))
+    assert params.control_network("ncn") == params.ncn

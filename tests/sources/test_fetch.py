@@ -1,0 +1,446 @@
+"""The download stage against a hub and a mirror on the loopback interface."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import file_download
+
+from ncn.common.errors import InputError
+from ncn.settings import Params, load_params
+from ncn.sources import fetch as sources
+from ncn.sources import transfer
+from ncn.sources.fetch import check_text, fetch
+from tests.conftest import ROOT
+from tests.hub import Hub, Refusal, serve_hub
+
+SHARED = ROOT.parent / "shared" / "data"
+TEXT = b"".join(b"Story %d: a fox sat by the sea.\n<|endoftext|>\n" % i for i in range(50_000))
+VOCABULARY = {"vocab.json": b'{"a": 0}', "merges.txt": b"#version: 0.2\n"}
+REPO, REVISION, NAME = "owner/stories", "a" * 40, "stories.txt"
+PIECE = transfer.PIECE_BYTES
+DEFAULTS = load_params(ROOT / "params.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scratch below tmp_path, no proxy, a token of our own, and no waiting."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setattr(transfer, "RETRY_WAIT_S", 0.0)
+    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    repositories = {
+        ("datasets", REPO, REVISION): {NAME: TEXT},
+        ("models", "owner/gpt", REVISION): VOCABULARY,
+    }
+    with serve_hub(repositories, mirror={"plain/text.txt": TEXT}) as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.endpoint)
+        yield served
+
+
+def pinned(name: str, content: bytes) -> dict[str, Any]:
+    return {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def settings(**data: Any) -> Params:
+    """The committed params.yaml with these changes in its data section."""
+    content = DEFAULTS.model_dump()
+    content["data"] |= data
+    return Params.model_validate(content)
+
+
+def of_hub(content: bytes = TEXT, **changes: Any) -> Params:
+    files = {"repo": REPO, "revision": REVISION, "files": [pinned(NAME, content)]}
+    return settings(source="tinystories-v2", hub=files | changes)
+
+
+def of_url(hub: Hub, content: bytes = TEXT) -> Params:
+    digest = pinned("", content)["sha256"]
+    return settings(source="url", url=f"{hub.endpoint}/plain/text.txt", sha256=digest)
+
+
+def run(params: Params, directory: str = "data/raw") -> dict[str, bytes]:
+    """Fetch; what the directory then holds, by path."""
+    raw = Path(directory)
+    fetch(params.data, params.tokenizer, params.seed, raw)
+    files = (path for path in raw.rglob("*") if path.is_file())
+    return {path.relative_to(raw).as_posix(): path.read_bytes() for path in files}
+
+
+def refused(params: Params) -> str:
+    """The one line with which fetching stops; what was in place before is untouched."""
+    before = Path("data/raw/before.txt")
+    before.parent.mkdir(parents=True, exist_ok=True)
+    before.write_text("kept")
+    with pytest.raises(InputError) as error:
+        run(params)
+    assert [path.name for path in Path("data").rglob("*")] == ["raw", "before.txt"]
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def for_stage() -> dict[str, str]:
+    """The environment of a stage as a process of its own."""
+    quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(Path("hf").absolute())}
+    return os.environ | quiet | {"PYTHONPATH": str(ROOT)}
+
+
+def parts() -> list[int]:
+    return [part.stat().st_size for part in Path(".scratch/download").glob("*.part")]
+
+
+def test_hf_hub_download_gets_the_same_bytes_so_the_loopback_hub_speaks_the_protocol(
+    hub: Hub, tmp_path: Path
+) -> None:
+    where = {"repo_type": "dataset", "endpoint": hub.endpoint, "cache_dir": tmp_path / "cache"}
+    path = huggingface_hub.hf_hub_download(REPO, NAME, revision=REVISION, **where)
+    assert Path(path).read_bytes() == TEXT == run(of_hub())["text/000000-stories.txt"]
+    with pytest.raises(huggingface_hub.errors.RevisionNotFoundError):
+        huggingface_hub.hf_hub_download(REPO, NAME, revision="b" * 40, **where)
+    with pytest.raises(huggingface_hub.errors.EntryNotFoundError):
+        huggingface_hub.hf_hub_download(REPO, "none.txt", revision=REVISION, **where)
+
+
+def test_builtin_stories_are_the_same_every_time() -> None:
+    params = settings(stories=20)
+    first, second = run(params), run(params, "again")
+    assert first == second
+    assert set(first) == {"text/stories.txt", "manifest.json"}
+    assert first["text/stories.txt"].endswith(b"\n<|endoftext|>\n")
+    assert first["text/stories.txt"].count(b"\n<|endoftext|>\n") == 20
+
+
+def test_the_hub_gives_text_and_vocabulary_and_the_manifest_names_both(hub: Hub) -> None:
+    params = of_hub()
+    files = [pinned(name, content) for name, content in VOCABULARY.items()]
+    of_model = {"repo": "owner/gpt", "revision": REVISION, "files": files}
+    content = params.model_dump()
+    content["tokenizer"] |= {"vocabulary": "gpt2", "hub": of_model}
+    found = run(Params.model_validate(content))
+    manifest = json.loads(found.pop("manifest.json"))
+    assert found == {
+        "text/000000-stories.txt": TEXT,
+        "tokenizer/vocab.json": VOCABULARY["vocab.json"],
+        "tokenizer/merges.txt": VOCABULARY["merges.txt"],
+    }
+    assert (manifest["repo"], manifest["revision"]) == (REPO, REVISION)
+    assert manifest["tokenizer"]["repo"] == "owner/gpt"
+    for entry in manifest["files"]:
+        path = entry.pop("path")
+        assert entry == {k: v for k, v in pinned("", found[path]).items() if k != "name"}
+    assert parts() == []
+
+
+def test_real_stories_and_the_pinned_gpt2_files_come_through_the_hub(hub: Hub) -> None:
+    if not SHARED.exists():
+        pytest.skip("needs ../shared/data: tinystories_sample.txt and gpt2/")
+    real = (SHARED / "tinystories_sample.txt").read_bytes()
+    pins = DEFAULTS.tokenizer.hub
+    gpt2 = {file.name: (SHARED / "gpt2" / file.name).read_bytes() for file in pins.files}
+    hub.repositories = {
+        ("datasets", REPO, REVISION): {NAME: real},
+        ("models", pins.repo, pins.revision): gpt2,
+    }
+    content = of_hub(real).model_dump()
+    content["tokenizer"]["vocabulary"] = "gpt2"  # repository, revision and digests as committed
+    found = run(Params.model_validate(content))
+    assert found["text/000000-stories.txt"] == real
+    assert {name: found[f"tokenizer/{name}"] for name in gpt2} == gpt2
+
+
+BOTH_WAYS = pytest.mark.parametrize("source", [lambda hub: of_hub(), of_url], ids=["hub", "url"])
+
+
+@BOTH_WAYS
+def test_a_broken_download_goes_on_by_itself_from_where_it_broke(hub: Hub, source: Any) -> None:
+    hub.cuts = [20 * PIECE, 3 * PIECE + 5]
+    assert TEXT in run(source(hub)).values()
+    assert hub.ranges_asked() == [None, f"bytes={20 * PIECE}-", f"bytes={23 * PIECE}-"]
+
+
+@BOTH_WAYS
+def test_the_next_run_asks_only_for_the_rest(hub: Hub, source: Any) -> None:
+    hub.cuts = [20 * PIECE, *([0] * 50)]
+    assert "broke off after 1.3 MB" in (message := refused(source(hub)))
+    assert "the same command goes on from there" in message
+    assert parts() == [20 * PIECE]
+    hub.cuts.clear()
+    hub.requests.clear()
+    assert TEXT in run(source(hub)).values()
+    assert hub.ranges_asked() == [f"bytes={20 * PIECE}-"]
+
+
+@BOTH_WAYS
+def test_a_run_killed_in_mid_download_goes_on(hub: Hub, source: Any) -> None:
+    params = source(hub)
+    Path("params.yaml").write_text(json.dumps(params.model_dump()))
+    hub.cuts, hub.hangs = [20 * PIECE], True
+    with subprocess.Popen([sys.executable, "-m", "stages.download"], env=for_stage()) as stage:
+        deadline = time.monotonic() + 60
+        while 20 * PIECE not in parts() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        stage.kill()
+    assert list(Path().glob("data/*")) == []
+    assert TEXT in run(params).values()
+    assert hub.ranges_asked() == [None, f"bytes={20 * PIECE}-"]
+
+
+@BOTH_WAYS
+def test_a_server_that_never_goes_on_is_given_up(hub: Hub, source: Any) -> None:
+    hub.cuts = [PIECE, *([0] * 500)]
+    assert "broke off after 0.1 MB" in refused(source(hub))
+    assert 1 < len(hub.ranges_asked()) < 50
+
+
+@BOTH_WAYS
+def test_a_server_that_gives_nothing_is_given_up_with_the_way_out(hub: Hub, source: Any) -> None:
+    hub.cuts = [0] * 50
+    assert "set data.source to builtin" in refused(source(hub))
+
+
+@BOTH_WAYS
+def test_a_server_that_ignores_range_is_read_from_the_start(hub: Hub, source: Any) -> None:
+    hub.ranges, hub.cuts = False, [20 * PIECE]
+    assert TEXT in run(source(hub)).values()
+    assert hub.ranges_asked() == [None, f"bytes={20 * PIECE}-"]
+
+
+def test_a_mirror_that_goes_on_elsewhere_is_read_from_the_start(hub: Hub) -> None:
+    hub.early, hub.cuts = 1, [20 * PIECE]
+    assert TEXT in run(of_url(hub)).values()
+    assert hub.ranges_asked() == [None, f"bytes={20 * PIECE}-", None]
+
+
+def test_a_hub_that_goes_on_elsewhere_never_becomes_data(hub: Hub) -> None:
+    hub.early, hub.cuts = 1, [20 * PIECE]  # the library appends what came
+    assert "removed, the next run starts afresh" in refused(of_hub())
+    assert TEXT in run(of_hub()).values()
+
+
+def leave_part(params: Params, content: bytes) -> None:
+    """Scratch as an earlier run leaves it."""
+    digest = params.data.sha256 or params.data.hub.files[0].sha256
+    part = Path(".scratch/download") / f"{digest}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(content)
+
+
+@BOTH_WAYS
+def test_scratch_longer_than_the_file_is_dropped(hub: Hub, source: Any) -> None:
+    leave_part(source(hub), TEXT + b"x")
+    assert TEXT in run(source(hub)).values()
+    assert hub.ranges_asked()[-1] is None
+
+
+@BOTH_WAYS
+def test_scratch_as_long_as_the_file_but_other_is_dropped(hub: Hub, source: Any) -> None:
+    leave_part(source(hub), TEXT.replace(b"fox", b"cat"))
+    assert TEXT in run(source(hub)).values()
+    assert hub.ranges_asked()[-1] is None
+
+
+@BOTH_WAYS
+def test_what_arrived_whole_is_not_asked_for_again(hub: Hub, source: Any) -> None:
+    leave_part(source(hub), TEXT)
+    assert TEXT in run(source(hub)).values()
+    assert hub.requests == []
+
+
+def test_a_wrong_digest_leaves_the_old_data_and_no_scratch(hub: Hub) -> None:
+    other = TEXT.replace(b"fox", b"cat")
+    assert "data.hub pins" in refused(of_hub(other))
+    assert "is not the" in refused(of_url(hub, other))
+    assert parts() == []
+
+
+def test_a_wrong_size_stops_before_the_scratch_is_lost(hub: Hub) -> None:
+    params = of_hub(TEXT + b"more")
+    leave_part(params, TEXT[:500])
+    assert f"has {len(TEXT)} bytes, but data.hub pins {len(TEXT) + 4}" in refused(params)
+    assert parts() == [500]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "advice"),
+    [
+        (Refusal(401, "GatedRepo"), "accept the terms at .*/datasets/owner/stories and log in"),
+        (Refusal(403, "GatedRepo"), "log in with `hf auth login`"),
+        (Refusal(401), "log in with `hf auth login`"),
+        (Refusal(401, "RepoNotFound"), "does not exist, or is private"),
+        (Refusal(404), "check data.hub"),
+        (Refusal(500), "500 Internal Server Error: try again later"),
+    ],
+)
+def test_a_refusal_says_what_to_do(hub: Hub, refusal: Refusal, advice: str) -> None:
+    hub.refusal = refusal
+    assert re.search(advice, refused(of_hub()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "setting"),
+    [
+        ({"repo": "owner/none"}, "data.hub.repo"),
+        ({"repo": "no repo"}, "data.hub.repo"),
+        ({"revision": "b" * 40}, "data.hub.revision"),
+        ({"files": [pinned("none.txt", TEXT)]}, "data.hub.files"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_named_by_its_setting(
+    hub: Hub, changes: dict[str, Any], setting: str
+) -> None:
+    assert setting in refused(of_hub(**changes))
+
+
+def test_without_a_network_the_way_out_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    assert "set data.source to builtin" in refused(of_hub())
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    assert "HF_HUB_OFFLINE is set" in refused(of_hub())
+    assert hub.requests == []
+
+
+def test_a_proxy_that_cannot_be_used_is_one_line(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def client(*_: object, **__: object) -> None:  # as httpx makes one for HTTPS_PROXY=socks9://x
+        raise ValueError("Unknown scheme for proxy URL URL('socks9://x')")
+
+    monkeypatch.setattr("ncn.sources.transfer.get_hf_file_metadata", client)
+    words = refused(of_hub())
+    assert "Unknown scheme for proxy URL" in words
+    assert "check the proxy" in words
+
+
+def test_the_token_goes_to_the_hub_and_to_no_other_host(hub: Hub) -> None:
+    with serve_hub(hub.repositories) as storage:
+        hub.redirect_to = storage.endpoint.replace("127.0.0.1", "localhost")
+        assert TEXT in run(of_hub()).values()
+        assert [request.method for request in hub.requests] == ["HEAD", "GET"]
+        assert {request.authorization for request in hub.requests} == {"Bearer hf_test"}
+        assert [request.authorization for request in storage.requests] == [None]
+
+
+def test_a_storage_that_fails_is_named_and_what_has_arrived_is_kept(hub: Hub) -> None:
+    leave_part(of_hub(), TEXT[:500])
+    with serve_hub(hub.repositories) as storage:
+        hub.redirect_to, storage.refusal = storage.endpoint, Refusal(503)
+        assert "503 Service Unavailable: try again later" in refused(of_hub())
+        assert parts() == [500]
+        storage.refusal = None
+        assert TEXT in run(of_hub()).values()
+        assert storage.ranges_asked() == ["bytes=500-", "bytes=500-"]
+
+
+def test_two_downloads_at_once_do_not_share_scratch(hub: Hub) -> None:
+    with transfer.downloaded(sources._remote_texts(of_hub().data), Path(".scratch/download")):
+        assert "another run is downloading" in refused(of_url(hub))
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [(404, "404 Not Found: check data.url"), (416, "check data.url"), (503, "try again later")],
+)
+def test_a_mirror_that_refuses_is_one_line(hub: Hub, status: int, advice: str) -> None:
+    hub.refusal = Refusal(status)
+    assert advice in refused(of_url(hub))
+
+
+def test_local_text_keeps_its_order_for_a_file_a_folder_and_a_glob() -> None:
+    for name in ("b/same.txt", "a/same.txt", "a/deep/z.txt", "c.txt", "a/no.md"):
+        Path("in", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("in", name).write_text(name)
+    expected = {
+        "in/c.txt": ["c.txt"],
+        "in": ["a/deep/z.txt", "a/same.txt", "b/same.txt", "c.txt"],
+        "in/**/same.txt": ["a/same.txt", "b/same.txt"],
+        "in/a/no.*": ["a/no.md"],
+    }
+    for path, names in expected.items():
+        found = run(settings(source="local", path=path))
+        manifest = json.loads(found.pop("manifest.json"))
+        assert [found[place].decode() for place in sorted(found)] == names
+        assert manifest["path"] == path
+        assert str(Path.cwd()) not in json.dumps(manifest)
+
+
+def test_a_relative_path_starts_at_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine.txt").write_text("A story.")
+    Path("copy").mkdir()
+    monkeypatch.chdir("copy")  # as under `dvc exp run --temp`, where DVC_ROOT is the repository
+    assert run(settings(source="local", path="mine.txt"))["text/000000-mine.txt"] == b"A story."
+
+
+def test_local_text_that_cannot_be_used_is_one_line() -> None:
+    Path("empty.txt").touch()
+    Path("blank.txt").write_text(" \n")
+    Path("folder").mkdir()
+    problems = {
+        "none.txt": "none.txt does not exist",
+        "folder": "folder has no text",
+        "*.csv": "has no text",
+        "empty.txt": "empty.txt is empty",
+        "blank.txt": "blank.txt holds white space only",
+    }
+    for path, problem in problems.items():
+        assert problem in refused(settings(source="local", path=path))
+
+
+@pytest.mark.parametrize("before", [0, 3, sources.CHUNK_BYTES - 1, sources.CHUNK_BYTES + 2])
+@pytest.mark.parametrize("bad", [b"\xff", b"\xe2\x82x", b"\xe2\x82"])
+def test_text_that_is_not_utf8_is_named_with_its_byte(before: int, bad: bytes) -> None:
+    Path("bad.txt").write_bytes(b"a" * before + bad)
+    assert f"bad.txt is not UTF-8 at byte {before} (" in refused(
+        settings(source="local", path="bad.txt")
+    )
+
+
+def test_a_character_cut_by_a_chunk_is_still_utf8() -> None:
+    text = ("a" * (sources.CHUNK_BYTES - 1) + "€" * 10).encode()
+    Path("good.txt").write_bytes(text)
+    assert check_text(Path("good.txt"), "good.txt") == {
+        "bytes": len(text),
+        "sha256": hashlib.sha256(text).hexdigest(),
+    }
+
+
+def test_a_local_vocabulary_comes_along_and_a_partial_one_is_refused() -> None:
+    Path("vocabulary").mkdir()
+    Path("vocabulary/vocab.json").write_bytes(VOCABULARY["vocab.json"])
+    content = settings(stories=2).model_dump()
+    content["tokenizer"] |= {"vocabulary": "local", "path": "vocabulary"}
+    params = Params.model_validate(content)
+    assert "tokenizer.path: vocabulary has no merges.txt" in refused(params)
+    Path("vocabulary/merges.txt").write_bytes(VOCABULARY["merges.txt"])
+    assert run(params)["tokenizer/merges.txt"] == VOCABULARY["merges.txt"]
+
+
+def test_the_stage_runs_and_its_failure_is_one_line() -> None:
+    command, environment = [sys.executable, "-m", "stages.download"], for_stage()
+    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    small = params.replace("stories: 10000", "stories: 5")
+    Path("params.yaml").write_text(small, encoding="utf-8")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("1 files,")
+    assert Path("data/raw/text/stories.txt").exists()
+    broken = small.replace("source: builtin", "source: local").replace("path: null", "path: no", 1)
+    Path("params.yaml").write_text(broken, encoding="utf-8")
+    failed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: data.path: no does not exist")
+    assert failed.stderr.count("\n") == 1
