@@ -1,0 +1,94 @@
+"""A stage writes nothing that is not made from what dvc.lock will say."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ncn.common.errors import InputError
+from ncn.settings.stage_inputs import StageInputs
+
+DEFINITION = """
+stages:
+  train:
+    matrix: {arm: [a, b], seed: [1]}
+    cmd: train
+    deps: [stages/train.py, ncn/model, data/tokens]
+    params: [model, "arms.${item.arm}", train.lr]
+    outs: [out]
+"""
+PARAMS = """
+model: {width: 8}
+arms: {a: {x: 1}, b: {x: 2}}
+train: {lr: 0.003, epochs: 1}
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("stages", "ncn/model/__pycache__", "ncn/other", "data/tokens"):
+        Path(folder).mkdir(parents=True)
+    for file in ("stages/train.py", "ncn/model/a.py", "ncn/other/b.py", "data/tokens/train.bin"):
+        Path(file).write_text("1")
+    Path("dvc.yaml").write_text(DEFINITION)
+    Path("params.yaml").write_text(PARAMS)
+
+
+def edited(file: str, before: str, after: str) -> None:
+    text = Path(file).read_text()
+    assert before in text
+    Path(file).write_text(text.replace(before, after))
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "named"),
+    [
+        ("params.yaml", "lr: 0.003", "lr: 0.006", "params.yaml: train.lr was 0.003 and is 0.006"),
+        ("params.yaml", "width: 8", "width: 9", 'params.yaml: model was {"width": 8} and is'),
+        ("params.yaml", "a: {x: 1}", "a: {x: 3}", 'params.yaml: arms.a was {"x": 1} and is'),
+        ("params.yaml", "a: {x: 1}, ", "", 'params.yaml: arms.a was {"x": 1} and is "absent"'),
+        ("ncn/model/a.py", "1", "2", "ncn/model/a.py"),
+        ("stages/train.py", "1", "2", "stages/train.py"),
+        ("data/tokens/train.bin", "1", "22", "data/tokens/train.bin"),
+    ],
+)
+def test_a_declared_input_that_changed_is_named(
+    file: str, before: str, after: str, named: str
+) -> None:
+    inputs = StageInputs("train", arm="a", seed=1)
+    inputs.check()
+    edited(file, before, after)
+    with pytest.raises(InputError) as error:
+        inputs.check()
+    assert str(error.value).startswith(f"train@a-1: changed while the stage ran: {named}")
+    assert "\n" not in str(error.value)
+    edited(file, after or "arms: {", before if after else "arms: {a: {x: 1}, ")
+    if not file.startswith("data"):  # of data, the time of the change counts
+        inputs.check()
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("params.yaml", "epochs: 1", "epochs: 2"),
+        ("params.yaml", "b: {x: 2}", "b: {x: 5}"),
+        ("params.yaml", "train:", "# a comment\ntrain:"),
+        ("ncn/other/b.py", "1", "2"),
+    ],
+)
+def test_what_the_stage_does_not_declare_may_change(file: str, before: str, after: str) -> None:
+    inputs = StageInputs("train", arm="a", seed=1)
+    edited(file, before, after)
+    Path("ncn/model/__pycache__/a.cpython-311.pyc").write_bytes(b"compiled meanwhile")
+    inputs.check()
+
+
+def test_files_that_come_and_go_are_named() -> None:
+    inputs = StageInputs("train", arm="a", seed=1)
+    Path("ncn/model/new.py").write_text("")
+    with pytest.raises(InputError, match=r"ncn/model/new\.py"):
+        inputs.check()
+    shutil.rmtree("ncn/model")
+    with pytest.raises(InputError, match=r"ncn/model/a\.py"):
+        inputs.check()
