@@ -30,6 +30,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
+from scipy.special import gammaincinv, ndtr
 from scipy.special import stdtrit as student_quantile  # scipy.stats is slow to import
 
 from ncn.statistics.interval import LEVEL, Floats, Interval
@@ -37,6 +38,7 @@ from ncn.statistics.interval import LEVEL, Floats, Interval
 # Mean losses of K arms [K, ...] in nats a token -> the quantity of interest [...].
 Statistic = Callable[[Floats], Floats]
 
+QUANTILES = 500  # of a variance, when power is integrated over it
 BATCH = 4_000_000  # resampled counts held at once as float64: 32 MB
 
 
@@ -80,10 +82,30 @@ class Estimate:
     def smallest_detectable(self, power: float = 0.8, level: float = LEVEL) -> float:
         """The true effect that a two-sided test at `level` would find with probability `power`.
 
-        The sum of the two quantiles' half-widths, which is exact for a normal error and close for
-        Student's.
+        The test's own width varies too, as the variances are estimated: with one level of them its
+        statistic is noncentral t, with two the same integral over both.
         """
-        return self.half_width(1 - level) + self.half_width(2 * power - 1)
+        error = float(np.sqrt(self.seeds + self.clusters))
+        if error == 0:
+            return 0.0
+        wide = self._half_widths(level) / error
+
+        def missed(effect: float) -> float:
+            return float(np.mean(ndtr(wide - effect) - ndtr(-wide - effect)))
+
+        return error * float(brentq(lambda effect: 1 - missed(effect) - power, 0.0, 1e4))
+
+    def _half_widths(self, level: float) -> Floats:
+        """The half-widths that other draws of seeds and clusters would give, equally likely."""
+        squares = np.zeros(1)
+        for variance, n in ((self.seeds, self.n_seeds), (self.clusters, self.n_clusters)):
+            if variance > 0:
+                freedom = n - 1
+                likely = (np.arange(QUANTILES) + 0.5) / QUANTILES
+                drawn = 2 * gammaincinv(freedom / 2, likely) / freedom  # chi-squared, over its mean
+                wide = variance * student_quantile(freedom, 1 - level / 2) ** 2 * drawn
+                squares = np.add.outer(squares, wide).ravel()
+        return np.sqrt(squares)
 
 
 def estimate(

@@ -185,15 +185,28 @@ def test_equivalence_needs_the_90_percent_interval_within_the_margin(
     assert (equivalence(result, 0.01) < 0.05) == inside == equal
 
 
-def test_a_design_finds_its_smallest_detectable_effect_in_80_percent_of_cases() -> None:
-    truth = Estimate(0.0, 0.0, 1e-4, 1, 200).smallest_detectable()
+@pytest.mark.parametrize("n_seeds", [2, 3, 5, 10])
+@pytest.mark.parametrize("clusters", [0.0, 0.3e-4, 1e-4])  # variance beside that of the seeds
+def test_a_design_finds_its_smallest_detectable_effect_in_80_percent_of_cases(
+    n_seeds: int, clusters: float
+) -> None:
+    seeds, n_clusters, trials = 1e-4, 400, 20_000
+    truth = Estimate(0.0, seeds, clusters, n_seeds, n_clusters).smallest_detectable()
     draw = np.random.default_rng(0)
-    found = 0
-    for _ in range(2000):
-        each = draw.normal(truth, 0.1 * math.sqrt(2), 200)  # variance of the mean: 1e-4
-        mean = Estimate(each.mean(), 0.0, each.var(ddof=1) / 200, 1, 200)
-        found += abs(mean.value) > mean.half_width(0.95)
-    assert 0.77 <= found / 2000 <= 0.83
+    values = truth + draw.normal(0, math.sqrt(seeds + clusters), trials)
+    spread = [
+        variance * draw.chisquare(freedom, trials) / freedom
+        for variance, freedom in ((seeds, n_seeds - 1), (clusters, n_clusters - 1))
+    ]
+    wide = [
+        Estimate(0.0, of_seeds, of_clusters, n_seeds, n_clusters).half_width(0.95)
+        for of_seeds, of_clusters in zip(*spread, strict=True)
+    ]
+    assert np.mean(np.abs(values) > wide) == pytest.approx(0.8, abs=0.03)
+
+
+def test_a_design_without_variance_finds_anything() -> None:
+    assert Estimate(0.0, 0.0, 0.0, 3, 100).smallest_detectable() == 0.0
 
 
 def test_holm_is_its_definition() -> None:
