@@ -1,6 +1,6 @@
 """`python -m ncn COMMAND`: what the project offers beside `dvc repro`."""
 
-import ncn.common.early_interrupt  # noqa: F401 isort: skip (before what takes long)
+import ncn.common.before_torch  # noqa: F401 isort: skip (before what takes long)
 
 import argparse
 import sys

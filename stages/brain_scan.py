@@ -5,7 +5,7 @@ Out: metrics/brain_scan.json and plots/brain_scan/scan.tsv (the texts of params.
      metrics/brain_scan_tests.json and plots/brain_scan/{tokens,layers,losses,heads}.tsv (tests).
 """
 
-import ncn.common.early_interrupt  # noqa: F401 isort: skip (before what takes long)
+import ncn.common.before_torch  # noqa: F401 isort: skip (before what takes long)
 
 import numpy as np
 

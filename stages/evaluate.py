@@ -5,7 +5,7 @@ Out: metrics/evaluate/ARM-SEED.json, plots/evaluate/ARM-SEED.tsv (one line a seq
      plots/clusters/ARM-SEED.tsv (one line a story, or sequence: what intervals resample).
 """
 
-import ncn.common.early_interrupt  # noqa: F401 isort: skip (before what takes long)
+import ncn.common.before_torch  # noqa: F401 isort: skip (before what takes long)
 
 import argparse
 import math

@@ -5,7 +5,7 @@ Out: metrics/samples.json: the samples; and `recall`, for each of some validatio
      things its first half begins, how many its own second half and each run's names again.
 """
 
-import ncn.common.early_interrupt  # noqa: F401 isort: skip (before what takes long)
+import ncn.common.before_torch  # noqa: F401 isort: skip (before what takes long)
 
 from ncn.common.errors import run_command
 from ncn.common.files import write_json

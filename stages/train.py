@@ -6,13 +6,12 @@ Out: data/models/ARM-SEED/, plots/train/ARM-SEED.tsv, metrics/train/ARM-SEED.jso
 Interrupted, the same command goes on from the state in .scratch.
 """
 
-import ncn.common.early_interrupt  # noqa: F401 isort: skip (before what takes long)
+import ncn.common.before_torch  # noqa: F401 isort: skip (before what takes long)
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-import torch
 
 from ncn.common import paths as artifacts
 from ncn.common.errors import run_command
@@ -23,7 +22,7 @@ from ncn.common.timing import timed
 from ncn.common.tsv import write_tsv
 from ncn.corpus.rows import read_meta
 from ncn.model import build_model, parameter_count, save_model
-from ncn.model.device import describe, pick_device
+from ncn.model.device import compute_alike, describe, pick_device
 from ncn.model.flops import flops_per_token
 from ncn.model.inputs import training_rows, validation_rows
 from ncn.settings import load_params
@@ -54,29 +53,28 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     run = artifacts.run_name(arm, seed)
     log_file = artifacts.training_log(run)
     params = load_params()
+    settings = params.train_of(arm)
     device = pick_device()
-    torch.use_deterministic_algorithms(device.type == "cpu")
-    # Else each new buffer is filled before it is written: 2 % of a step, and no number moves.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    compute_alike(settings.threads)
     meta = read_meta(TOKENS)
     model = build_model(params, arm, meta["vocab_size"], seed).to(device)
     rows, validation = training_rows(TOKENS, model), validation_rows(TOKENS, model)
     if rank() > 0:  # of several processes: the first alone speaks, saves and writes
-        train_model(model, rows, params.train, seed, run, validation=validation, stop=stop)
+        train_model(model, rows, settings, seed, run, validation=validation, stop=stop)
         return
     n_parameters = parameter_count(model.config)
     print(f"{run}: {n_parameters:,} parameters on {describe(device)}")
-    print(f"{run}: {training_cost(model, params.train, len(rows))}")
+    print(f"{run}: {training_cost(model, settings, len(rows))}")
 
     def write_log(log: Sequence[LogRow]) -> None:
         write_tsv(log_file, [{"arm": arm, "seed": seed} | row._asdict() for row in log])
 
-    with states_of(run, model.config, params.train, seed, meta["digest"], params.saving) as states:
+    with states_of(run, model.config, settings, seed, meta["digest"], params.saving) as states:
         print(f"{run}: interrupted, the same command goes on from {states.folder}", flush=True)
         states.forget_if_recorded(f"train@{run}", log_file)
         with timed(f"train {run}") as noted:
             log = train_model(
-                model, rows, params.train, seed, run,
+                model, rows, settings, seed, run,
                 validation=validation, sample=previewer(TOKENIZER), live=write_log,
                 states=states, stop=stop,
             )  # fmt: skip

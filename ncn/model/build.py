@@ -1,5 +1,7 @@
 """The model of an arm: with its control network, or plain and widened to as many parameters."""
 
+from collections.abc import Callable
+
 import torch
 
 from ncn.model.flops import flops_per_token
@@ -28,27 +30,43 @@ def build_model(
 
 
 def model_config(params: Params, arm: str, vocab_size: int) -> ModelConfig:
-    """What `arm` builds: with a control network, or plain with its feed-forward widened."""
+    """What `arm` builds: its feed-forward as wide as makes it the size of the `ncn` section's model.
+
+    An arm without a control network, or with less of one, is widened; one with more is narrowed.
+    """
     shape = params.model.model_dump() | {"vocab_size": vocab_size}
     control = params.control_network(arm)
-    if control.controller != "none":
-        return ModelConfig(**shape, control=control)
-    plain = ModelConfig(**shape)
-    baseline = params.baseline_of(arm)
-    if baseline.match == "none":
-        return plain
-    size = parameter_count if baseline.match == "parameters" else flops_per_token
-    missing = size(ModelConfig(**shape, control=params.ncn)) - size(plain)
-    widening = missing / (size(_widened(plain, plain.d_ff + 1)) - size(plain))
-    multiple = baseline.multiple_of
-    return _widened(plain, round((plain.d_ff + widening) / multiple) * multiple)
+    own = ModelConfig(**shape, control=None if control.controller == "none" else control)
+    matching = params.baseline_of(arm)
+    if matching.match == "none":
+        return own
+    size = SIZES[matching.match]
+    missing = size(ModelConfig(**shape, control=params.ncn)) - size(own)
+    if missing == 0:
+        return own
+    widening = missing / (size(_widened(own, own.d_ff + 1)) - size(own))
+    multiple = matching.multiple_of
+    return _widened(own, max(1, round((own.d_ff + widening) / multiple)) * multiple)
 
 
 def _widened(config: ModelConfig, d_ff: int) -> ModelConfig:
     return config.model_copy(update={"d_ff": d_ff})
 
 
+def non_embedding_count(config: ModelConfig) -> int:
+    """The number of parameters but for the embeddings of tokens and positions."""
+    return parameter_count(config) - config.d_model * (config.vocab_size + config.context_length)
+
+
 def parameter_count(config: ModelConfig) -> int:
     """The number of parameters, counted on a model without storage (tied weights once)."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in LanguageModel(config).parameters())
+
+
+# What `baseline.match` makes equal.
+SIZES: dict[str, Callable[[ModelConfig], int]] = {
+    "parameters": parameter_count,
+    "non_embedding": non_embedding_count,
+    "flops": flops_per_token,
+}

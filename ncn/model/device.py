@@ -20,6 +20,17 @@ def pick_device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
+def compute_alike(threads: int) -> None:
+    """Make a CPU give the same result again: in so many threads, by deterministic kernels.
+
+    Sums are cut into as many parts as there are threads, so their number is part of the result.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(not torch.cuda.is_available())
+    # Else each new buffer is filled before it is written: 2 % of a step, and no number moves.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 def resolve_precision(precision: Literal["auto"] | Precision, device: torch.device) -> Precision:
     """What `auto` means on `device`; any other precision is itself.
 

@@ -7,6 +7,8 @@ import torch
 from ncn.model.control import start_at_declared_signals
 from ncn.model.language_model import LanguageModel
 
+POOLING_INPUTS = {f"control.pooling.{part}_proj.weight" for part in ("q", "k", "v")}
+
 
 @torch.no_grad()
 def initialise(model: LanguageModel, seed: int) -> None:
@@ -16,7 +18,11 @@ def initialise(model: LanguageModel, seed: int) -> None:
     |---------------------------------|--------------------------------------------------|
     | embeddings (tokens, positions,  |                                                  |
     | tasks), linear weights          | N(0, 0.02)                                       |
-    | salience query, entropy weight  | N(0, 0.02)                                       |
+    | entropy weight                  | N(0, 0.02)                                       |
+    | salience query                  | `ncn.salience_start`: published N(0, 1);         |
+    |                                 | small N(0, 0.02)                                 |
+    | query, key, value projection of | published Xavier uniform, of the three as one    |
+    | the salience pooling            | matrix, +-sqrt(6 / 4D); small N(0, 0.02)         |
     | norm weights                    | 1                                                |
     | biases                          | 0                                                |
     | output bias of the controller   | `ncn.init`: identity 0, 0.525, 3 (for gain,      |
@@ -25,6 +31,8 @@ def initialise(model: LanguageModel, seed: int) -> None:
     Each parameter draws from its own stream, named by seed and parameter: what the arms share
     starts equal, since adding a control network moves no other draw.
     """
+    control = model.config.control
+    published_pooling = control is not None and control.salience_start == "published"
     for name, parameter in model.named_parameters():
         if "norm" in name:
             parameter.fill_(1.0)
@@ -33,7 +41,13 @@ def initialise(model: LanguageModel, seed: int) -> None:
         else:
             digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
             stream = torch.Generator().manual_seed(int.from_bytes(digest[:6]))
-            parameter.normal_(0.0, 0.02, generator=stream)
+            if published_pooling and name == "control.pooling.query":
+                parameter.normal_(0.0, 1.0, generator=stream)
+            elif published_pooling and name in POOLING_INPUTS:
+                bound = (6 / (4 * parameter.shape[1])) ** 0.5
+                parameter.uniform_(-bound, bound, generator=stream)
+            else:
+                parameter.normal_(0.0, 0.02, generator=stream)
     if model.control is not None:
         start_at_declared_signals(model.control.output_bias, model.control.settings)
         if model.control.settings.frozen:

@@ -38,6 +38,7 @@ PUBLISHED_CONTROL = {
     "gain": "2sigmoid",
     "activation": "tanh",
     "init": "zero",
+    "salience_start": "published",
     "frozen": False,
     "precision_max": 4.0,
     "penalty": "mean",

@@ -27,6 +27,8 @@ class ControlSettings(Settings):
     precision_max: Positive
     penalty: Literal["mean", "sum"]
     homeostatic_lambda: Annotated[Number, Field(ge=0)]
+    # A model saved before this was there started as `small`.
+    salience_start: Literal["published", "small"] = "small"
     # Further inputs. With defaults: a model saved before they were there has none of them.
     tasks: Annotated[StrictInt, Field(ge=0, le=MAX_TASKS)] = 0
     sliders: list[Slider] = Field(default_factory=list)

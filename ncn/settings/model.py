@@ -33,7 +33,7 @@ class ModelConfig(Model):
 
 
 class Baseline(Settings):
-    """How an arm without a control network makes up for the missing parameters."""
+    """How an arm with less of a control network, or none, is made as large as the `ncn` section's."""
 
-    match: Literal["parameters", "flops", "none"]
+    match: Literal["parameters", "non_embedding", "flops", "none"]
     multiple_of: Count

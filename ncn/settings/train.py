@@ -30,6 +30,7 @@ class Train(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     checkpointing: StrictBool
     compile: StrictBool
+    threads: Count
     processes: Count
     sharding: Literal["none", "fsdp"]
     kernels: Literal["auto", "reference", "chunked", "triton"]

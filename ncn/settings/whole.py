@@ -22,8 +22,10 @@ PUBLISHED_SERIES = "published"
 # Arm names become file names, stage names and chart labels.
 ArmName = Annotated[StrictStr, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")]
 
-# What an arm may change: any setting of these two sections.
-ARM_SETTINGS = {*ControlSettings.model_fields, *Baseline.model_fields}
+# What an arm may change: any setting of these two sections, and of training what may suit one form
+# of model better than another.
+ARM_TRAINING = ("lr", "decay", "weight_decay")
+ARM_SETTINGS = {*ControlSettings.model_fields, *Baseline.model_fields, *ARM_TRAINING}
 
 
 class Params(Settings):
@@ -54,6 +56,7 @@ class Params(Settings):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {self.seeds} name one seed twice")
         for arm in self.arms:
+            self.train_of(arm)
             control = self.control_network(arm)
             if control.controller == "network" and self.model.d_model % control.heads:
                 raise ValueError(
@@ -69,6 +72,10 @@ class Params(Settings):
     def baseline_of(self, arm: str) -> Baseline:
         """The `baseline` section with what `arm` changes laid over it."""
         return self._overlaid(arm, self.baseline)
+
+    def train_of(self, arm: str) -> Train:
+        """The `train` section with what `arm` changes laid over it."""
+        return self._overlaid(arm, self.train)
 
     def _overlaid(self, arm: str, section: S) -> S:
         if arm not in self.arms:

@@ -158,5 +158,5 @@ def experiment_cost(params: Params) -> str:
     lines = [f"training, estimated on {describe(device)}, for each of {len(params.seeds)} seeds:"]
     for arm in params.arms:
         model = build_model(params, arm, vocabulary).to(device)
-        lines.append(f"  {arm}: {training_cost(model, params.train, n_rows)}")
+        lines.append(f"  {arm}: {training_cost(model, params.train_of(arm), n_rows)}")
     return "\n".join(lines)

@@ -1,0 +1,24 @@
+"""Imported before torch: what has to be set before it loads.
+
+An interrupt: torch's imports lose a KeyboardInterrupt, so that the command would go on, or they
+abort with it. Until `ncn.common.errors.run_command` puts the usual handler back, ^C ends the
+command with one line.
+
+Waiting threads: by default they spin, so two trainings on two cores take six times as long each as
+one alone. Passive ones sleep. What the environment says itself stays.
+"""
+
+import os
+import signal
+from types import FrameType
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"\ninterrupted before it began: the same command starts again\n")
+    os._exit(128 + number)
+
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored
+    signal.signal(signal.SIGINT, _end)
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
