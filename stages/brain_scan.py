@@ -26,6 +26,7 @@ from ncn.common.tsv import write_tsv
 from ncn.corpus.split import choose_sequences
 from ncn.corpus.tokenizer import load_tokenizer
 from ncn.model import load_model
+from ncn.model.device import compute_alike
 from ncn.model.inputs import validation_rows
 from ncn.scan.reading import Null, other_initialisations
 from ncn.scan.tables import examine
@@ -39,6 +40,7 @@ Rows = list[dict[str, object]]
 def main() -> None:
     """Scan every run that has a control network; the untrained networks serve all seeds."""
     params = load_params()
+    compute_alike(params.train.threads)
     settings = params.brain_scan
     tokenizer = load_tokenizer(TOKENIZER)
     summary, tests = {}, {}

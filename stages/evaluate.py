@@ -27,7 +27,7 @@ from ncn.common.tsv import write_tsv
 from ncn.corpus.rows import open_rows, read_meta
 from ncn.corpus.split import choose_sequences
 from ncn.model import load_model
-from ncn.model.device import pick_device
+from ncn.model.device import compute_alike, pick_device
 from ncn.model.inputs import validation_rows
 from ncn.scoring.leak import future_leak
 from ncn.scoring.losses import clusters_of, mean_by, score_tokens
@@ -44,6 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     run = run_name(arguments.arm, arguments.seed)
     params = load_params()
+    compute_alike(params.train.threads)
     settings = params.eval
     model = load_model(model_directory(run)).to(pick_device())
     model.use_kernels(params.train.kernels)

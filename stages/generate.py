@@ -19,12 +19,14 @@ from ncn.generation.object_permanence import halves, kept_by
 from ncn.generation.sampling import Sampling
 from ncn.generation.text import continue_texts
 from ncn.model import load_model
+from ncn.model.device import compute_alike
 from ncn.settings import load_params
 
 
 def main() -> None:
     """Generate on the CPU, on which the same seed draws the same text again."""
     params = load_params()
+    compute_alike(params.train.threads)
     settings = params.generate
     sampling = Sampling(settings.temperature, settings.top_k, settings.top_p)
     tokenizer = load_tokenizer(TOKENIZER)

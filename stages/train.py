@@ -12,7 +12,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-
 from ncn.common import paths as artifacts
 from ncn.common.errors import run_command
 from ncn.common.files import write_json
@@ -55,7 +54,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     params = load_params()
     settings = params.train_of(arm)
     device = pick_device()
-    compute_alike(settings.threads)
+    compute_alike(settings.threads_of_a_process)
     meta = read_meta(TOKENS)
     model = build_model(params, arm, meta["vocab_size"], seed).to(device)
     rows, validation = training_rows(TOKENS, model), validation_rows(TOKENS, model)

@@ -30,7 +30,7 @@ def build_model(
 
 
 def model_config(params: Params, arm: str, vocab_size: int) -> ModelConfig:
-    """What `arm` builds: its feed-forward as wide as makes it the size of the `ncn` section's model.
+    """What `arm` builds: its feed-forward as wide as gives it the size of the model of `ncn`.
 
     An arm without a control network, or with less of one, is widened; one with more is narrowed.
     """

@@ -114,6 +114,14 @@ class LanguageModel(Layer):
             mine = self.control(self._embedded(tokens), salience, None, conditions).signals
         return {name: mine.get(name, neutral) for name in SIGNALS}
 
+    @torch.no_grad()
+    def pooling_entropy(self, tokens: Tensor) -> Tensor | None:
+        """How widely the salience pools tokens [B, T], [B, H]; None where nothing is pooled."""
+        control = self.config.control
+        if control is None or self.control is None or self.control.pooling is None:
+            return None
+        return self.control.pooling.entropy(self._embedded(tokens), control.salience)
+
     def loss(
         self,
         tokens: Tensor,

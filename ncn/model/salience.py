@@ -9,6 +9,7 @@ score of a token is an inner product with one folded vector a head,
 so no key is ever projected, and the constant (with it the key bias) drops out of the softmax.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -149,6 +150,18 @@ class SaliencePooling(nn.Module):
             means, tonic.state = prefix_softmax(scores.transpose(1, 2), values, tonic.state)
             return self.out_proj(means.transpose(1, 2).flatten(2))
         raise ValueError(f"salience {mode!r} pools nothing; allowed are global, causal, reactive")
+
+    @torch.no_grad()
+    def entropy(self, x: Tensor, mode: Salience) -> Tensor:
+        """How widely each head pools x [B, T, D], at the last position: [B, H], of at most 1.
+
+        -sum_t p_t ln p_t / ln T with p the weights over the T positions: 1 is their plain mean,
+        which the preprint (3.2) rejects; 0 is one position, as in the mode `reactive`.
+        """
+        if mode == "reactive" or x.shape[1] < 2:
+            return x.new_zeros(len(x), self.n_heads)
+        log_p = (x @ self._folded_query().T).log_softmax(dim=1)  # [B, T, H]
+        return torch.special.entr(log_p.exp()).sum(1) / math.log(x.shape[1])
 
     def _folded_query(self) -> Tensor:
         """f [H, D]: the query seen through the key projection, scaled."""

@@ -33,7 +33,7 @@ class ModelConfig(Model):
 
 
 class Baseline(Settings):
-    """How an arm with less of a control network, or none, is made as large as the `ncn` section's."""
+    """How an arm with less of a control network, or none, is made as large as that of `ncn`."""
 
     match: Literal["parameters", "non_embedding", "flops", "none"]
     multiple_of: Count

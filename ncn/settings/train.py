@@ -37,6 +37,11 @@ class Train(Settings):
     log_every: Count
     validation: Validation
 
+    @property
+    def threads_of_a_process(self) -> int:
+        """Threads are shared by the processes, at least one each."""
+        return max(1, self.threads // self.processes)
+
 
 class Saving(Settings):
     """When a resumable state is saved, whichever comes first. It changes no result."""

@@ -112,9 +112,7 @@ def launch(module: str, arguments: list[str], train: Train) -> None:
 
     die_with_parent()
     check_division(train.micro_batch_size * train.grad_accum_steps, train.processes)
-    # As many threads as there are cores, in all.
-    threads = max(1, torch.get_num_threads() // train.processes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("OMP_NUM_THREADS", str(train.threads_of_a_process))
     try:
         run_ranks(train.processes, RESTARTS, sys.executable, "-m", module, *arguments)
     except ChildFailedError as error:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ncn.model import LanguageModel, build_model, model_config, parameter_count
 from ncn.model.control import ControlOutput, homeostatic_penalty
-from ncn.model.initialisation import initialise
+from ncn.model.initialisation import POOLING_INPUTS, initialise
 from ncn.settings import Params
 from ncn.signals import SIGNALS
 from ncn.training.optimizer import make_optimizer
@@ -182,6 +182,8 @@ def test_arms_of_one_seed_start_with_equal_shared_weights(tiny: Params) -> None:
 def test_the_built_model_has_the_distributions_of_the_table(published: Params) -> None:
     model = build_model(published, "ncn", GPT2)
     for name, parameter in model.named_parameters():
+        if name in ("control.pooling.query", *POOLING_INPUTS):
+            continue  # see below
         if "norm" in name:
             assert torch.all(parameter == 1), name
         elif name == "control.output.bias":
@@ -192,6 +194,41 @@ def test_the_built_model_has_the_distributions_of_the_table(published: Params) -
             slack = 4 / math.sqrt(2 * parameter.numel())
             assert parameter.std().item() == pytest.approx(0.02, rel=slack), name
             assert abs(parameter.mean().item()) < 5 * 0.02 / math.sqrt(parameter.numel()), name
+
+
+def test_the_pooling_starts_as_declared(published: Params) -> None:
+    pooling = build_model(published, "ncn", GPT2).control.pooling
+    assert pooling.query.std().item() == pytest.approx(1.0, rel=0.15)
+    bound = math.sqrt(6 / (4 * 256))  # Xavier of the three projections as one matrix
+    for part in ("q_proj", "k_proj", "v_proj"):
+        weight = pooling.get_submodule(part).weight
+        assert weight.abs().max().item() == pytest.approx(bound, rel=1e-3)
+        assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    assert pooling.out_proj.weight.std().item() == pytest.approx(0.02, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("start", "low", "high"), [("published", 5e-3, 5e-2), ("small", 5e-6, 1e-4)]
+)
+def test_only_the_published_start_gives_scores_that_differ(
+    published: Params, start: str, low: float, high: float
+) -> None:
+    model = special(published, salience_start=start)
+    x = model._embedded(torch.randint(97, (2, 64), generator=torch.Generator().manual_seed(0)))
+    scores = x @ model.control.pooling._folded_query().T
+    assert low < scores.std().item() < high
+
+
+def test_pooling_entropy_is_1_for_a_mean_and_falls_as_scores_differ(tiny: Params) -> None:
+    model = special(tiny, salience="causal")
+    even = model.pooling_entropy(tokens())
+    assert even.shape == (len(tokens()), tiny.ncn.heads)
+    assert even.min().item() > 0.99
+    with torch.no_grad():
+        model.control.pooling.query.mul_(1000)
+    assert model.pooling_entropy(tokens()).max().item() < 0.9
+    assert special(tiny, salience="reactive").pooling_entropy(tokens()).max().item() == 0
+    assert special(tiny, controller="none").pooling_entropy(tokens()) is None
 
 
 @pytest.mark.parametrize("decay", ["all", "matrices"])

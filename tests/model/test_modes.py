@@ -243,11 +243,37 @@ def test_a_mode_is_its_own_function(first: str, second: str) -> None:
 
 
 def test_static_control_is_one_scalar_a_layer_and_signal(published: Params) -> None:
-    static = model_config(with_arm(published, controller="static"), "special", 50_257)
-    assert parameter_count(static) == 17_726_464 + 6 * len(SIGNALS)
+    arm = with_arm(published, controller="static", match="none")
+    assert parameter_count(model_config(arm, "special", 50_257)) == 17_726_464 + 6 * len(SIGNALS)
     signals = trained("static").signals(tokens())
     for signal in signals.values():
         assert torch.equal(signal, signal[:1, :1].expand_as(signal))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"controller": "none"},
+        {"controller": "static"},
+        {"salience": "none"},
+        {"signals": ["gain"]},
+        {"hidden": 16},
+        {"hidden": 200},
+    ],
+)
+@pytest.mark.parametrize("match", ["parameters", "non_embedding"])
+def test_every_arm_is_made_as_large_as_the_control_networks(
+    published: Params, changes: dict[str, Any], match: str
+) -> None:
+    whole = parameter_count(model_config(published, "ncn", 50_257))
+    arm = with_arm(published, match=match, multiple_of=1, **changes)
+    unit = 6 * 513  # of the feed-forward's width
+    assert abs(parameter_count(model_config(arm, "special", 50_257)) - whole) <= unit / 2
+
+
+def test_an_arm_with_all_of_the_control_network_keeps_its_width(published: Params) -> None:
+    for changes in ({}, {"salience": "causal"}, {"init": "zero", "frozen": True}):
+        assert model_config(with_arm(published, **changes), "special", 50_257).d_ff == 1024
 
 
 def test_a_baseline_can_match_flops_instead_of_parameters(published: Params) -> None:
