@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+from ncn.analysis.verdict import reads_the_future
 from ncn.common.files import read_json
 from ncn.common.paths import COMPARISON, REPORT, SUMMARY
 from ncn.common.timing import read_timing
@@ -24,8 +25,7 @@ def difference(entry: dict[str, float]) -> str | None:
 
 def sees_the_future(entry: dict[str, float]) -> str:
     """The future leak in words."""
-    leak = entry["future_leak"]
-    return f"yes: logits move by {leak:.2g}" if leak > 0 else "no"
+    return f"yes: logits move by {entry['future_leak']:.2g}" if reads_the_future(entry) else "no"
 
 
 def table(summary: Summary) -> str:
