@@ -6,7 +6,7 @@ of its inputs: no time, machine or commit stands on it.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ncn.analysis.comparison import BASELINE
 from ncn.analysis.verdict import Side, reads_the_future, verdict_of
+from ncn.common.nested import leaves
 from ncn.published_run import PUBLISHED_RUN_1, differences_to_published
 from ncn.report.charts import CONFIG, ON_DARK, SCAN_COLOURS, SCAN_LIMITS, arm_colours
 from ncn.report.inputs import Inputs, has_control, has_signal
@@ -192,14 +193,14 @@ def settings_in_force(params: Params) -> dict[str, list[tuple[str, str]]]:
     """
     left_out: Any = {"arms": True} | {name: {"hub": {"files"}} for name in ("data", "tokenizer")}
     sections = params.model_dump(exclude=left_out)
-    return {name: list(_flat(section, "")) for name, section in sections.items()}
+    return {
+        name: [(key, _shown(value)) for key, value in leaves(section) if value is not None]
+        for name, section in sections.items()
+    }
 
 
-def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for name, each in value.items():
-            yield from _flat(each, f"{key}.{name}" if key else name)
-    elif isinstance(value, list):
-        yield key, ", ".join(map(str, value)) or "none"
-    elif value is not None:
-        yield key, str(value).lower() if isinstance(value, bool) else str(value)
+def _shown(value: Any) -> str:
+    """The value of a setting, as the page has it."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
