@@ -4,10 +4,11 @@ committed one. `make repro` ends with it."""
 import argparse
 import json
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
+from ncn.analysis.verdict import reads_the_future
 from ncn.common.files import read_json
+from ncn.common.nested import leaves
 from ncn.common.paths import COMPARISON, REPORT, SUMMARY
 from ncn.common.timing import read_timing
 
@@ -24,8 +25,7 @@ def difference(entry: dict[str, float]) -> str | None:
 
 def sees_the_future(entry: dict[str, float]) -> str:
     """The future leak in words."""
-    leak = entry["future_leak"]
-    return f"yes: logits move by {leak:.2g}" if leak > 0 else "no"
+    return f"yes: logits move by {entry['future_leak']:.2g}" if reads_the_future(entry) else "no"
 
 
 def table(summary: Summary) -> str:
@@ -59,18 +59,18 @@ def times() -> str:
     return "\n".join(lines)
 
 
-def numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of a nested JSON value, with its dotted key."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from numbers(inner, f"{key}.{name}" if key else name)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield key, value
+def numbers(value: Any) -> dict[str, float]:
+    """Every number of a nested JSON value, by dotted key."""
+    return {
+        key: each
+        for key, each in leaves(value)
+        if isinstance(each, int | float) and not isinstance(each, bool)
+    }
 
 
 def differences(mine: Any, committed: Any) -> str:
     """`identical`, or the largest relative difference and what only one side has."""
-    here, there = dict(numbers(mine)), dict(numbers(committed))
+    here, there = numbers(mine), numbers(committed)
     if here == there:
         return "identical"
     parts = []

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ncn.commands.profile import apply_profile
+from ncn.common.tsv import read_tsv
 from ncn.corpus.tokenizer import train_tokenizer
 from ncn.settings import END_OF_TEXT, Params, Settings, load_params
 from ncn.sources.stories import write_stories
@@ -64,8 +65,8 @@ def test_the_arms_stand_side_by_side(project: Project) -> None:
 
 def test_every_arm_scores_the_same_sequences(project: Project) -> None:
     def sequences(arm: str) -> list[str]:
-        lines = (project.folder / f"plots/evaluate/{arm}-1.tsv").read_text().splitlines()
-        return [line.split("\t")[0] for line in lines]
+        rows = read_tsv(project.folder / f"plots/evaluate/{arm}-1.tsv")
+        return [row["sequence"] for row in rows]
 
     assert sequences("baseline") == sequences("ncn") == sequences("ncn_causal")
 
