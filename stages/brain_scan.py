@@ -32,6 +32,7 @@ from ncn.scan.reading import Null, other_initialisations
 from ncn.scan.tables import examine
 from ncn.scan.texts import scan_run
 from ncn.settings import load_params
+from ncn.settings.stage_inputs import StageInputs
 from ncn.statistics.rounding import rounded
 
 Rows = list[dict[str, object]]
@@ -39,6 +40,7 @@ Rows = list[dict[str, object]]
 
 def main() -> None:
     """Scan every run that has a control network; the untrained networks serve all seeds."""
+    inputs = StageInputs("brain_scan")
     params = load_params()
     compute_alike(params.train.threads)
     settings = params.brain_scan
@@ -65,6 +67,7 @@ def main() -> None:
             )
             for name in tables:
                 tables[name] += [labels | row for row in found[name]]
+    inputs.check()
     write_tsv(SCANS, scans)
     for name, path in SCAN_TABLES.items():
         write_tsv(path, rounded(tables[name]))

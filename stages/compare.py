@@ -1,19 +1,24 @@
 """The scored arms -> their differences.
 
-In:  plots/clusters/ARM-SEED.tsv, metrics/evaluate/ARM-SEED.json, metrics/train/ARM-SEED.json.
-Out: metrics/summary.json (what `dvc metrics diff` shows), metrics/compare.json (all statistics).
+In:  data/models/ARM-SEED, data/scores/ARM-SEED.
+Out: metrics/train/, metrics/evaluate/, plots/train/ (what the runs recorded, for people and git);
+     metrics/summary.json (what `dvc metrics diff` shows), metrics/compare.json (all statistics).
 """
 
 from ncn.analysis.comparison import compare
+from ncn.analysis.records import copy_records
 from ncn.common.errors import run_command
 from ncn.common.files import write_json
-from ncn.common.paths import COMPARISON, SUMMARY
+from ncn.common.paths import COMPARISON, SUMMARY, run_name
 from ncn.settings import load_params
+from ncn.settings.stage_inputs import StageInputs
 
 
 def main() -> None:
     """Compare every arm and seed that params.yaml names; read no other."""
+    inputs = StageInputs("compare")
     params = load_params()
+    copy_records(run_name(arm, seed) for arm in params.arms for seed in params.seeds)
     summary, comparison = compare(
         list(params.arms),
         params.seeds,
@@ -21,6 +26,7 @@ def main() -> None:
         params.eval.equivalence,
         params.seed,
     )
+    inputs.check()
     write_json(SUMMARY, summary)
     write_json(COMPARISON, comparison)
     print("\n".join(comparison["in_words"].values()))

@@ -11,12 +11,14 @@ from ncn.common.paths import CONVERGENCE, CURVES, PUBLISHED_RUN, run_name, train
 from ncn.common.tsv import read_tsv, write_tsv
 from ncn.published_run import published_penalty
 from ncn.settings import PUBLISHED_SERIES, load_params
+from ncn.settings.stage_inputs import StageInputs
 
 PUBLISHED_TOKENS_PER_STEP = 64 * 512  # sequences, context length
 
 
 def main() -> None:
     """Analyse every arm and seed that params.yaml names, and the published run; read no other."""
+    inputs = StageInputs("convergence")
     params = load_params()
     settings = params.convergence
     runs = [(arm, seed) for arm in params.arms for seed in params.seeds]
@@ -39,6 +41,7 @@ def main() -> None:
     if not rows:
         raise InputError("no training log can be used: " + "; ".join(missing))
     penalty = {} if published.missing else {"penalty": published_penalty(read_tsv(PUBLISHED_RUN))}
+    inputs.check()
     write_tsv(CURVES, rows)
     write_json(
         CONVERGENCE,

@@ -8,13 +8,15 @@ from ncn.common.errors import run_command
 from ncn.common.files import read_json
 from ncn.common.paths import RAW
 from ncn.settings import load_params
+from ncn.settings.stage_inputs import StageInputs
 from ncn.sources.fetch import fetch
 
 
 def main() -> None:
     """Fetch, check, put in place."""
+    inputs = StageInputs("download")
     params = load_params()
-    fetch(params.data, params.tokenizer, params.seed, RAW)
+    fetch(params.data, params.tokenizer, params.seed, RAW, inputs.check)
     files = read_json(RAW / "manifest.json")["files"]
     megabytes = sum(file["bytes"] for file in files) / 1e6
     print(f"{len(files)} files, {megabytes:.1f} MB of {params.data.source} in {RAW}")

@@ -1,8 +1,8 @@
 """One trained model -> the loss of each validation sequence.
 
 In:  data/models/ARM-SEED, data/tokens.
-Out: metrics/evaluate/ARM-SEED.json, plots/evaluate/ARM-SEED.tsv (one line a sequence),
-     plots/clusters/ARM-SEED.tsv (one line a story, or sequence: what intervals resample).
+Out: data/scores/ARM-SEED/: scores.json, sequences.tsv (one line a sequence), clusters.tsv (one line
+     a story, or sequence: what intervals resample).
 """
 
 import ncn.common.before_torch  # noqa: F401 isort: skip (before what takes long)
@@ -13,14 +13,15 @@ import math
 import numpy as np
 
 from ncn.common.errors import InputError, run_command
-from ncn.common.files import write_json
+from ncn.common.files import replacing_directory, write_json
 from ncn.common.paths import (
+    CLUSTERS,
+    SCORES,
+    SEQUENCES,
     TOKENS,
-    cluster_losses,
-    evaluation_metrics,
     model_directory,
     run_name,
-    sequence_losses,
+    scores_directory,
 )
 from ncn.common.timing import timed
 from ncn.common.tsv import write_tsv
@@ -34,6 +35,7 @@ from ncn.scoring.losses import clusters_of, mean_by, mean_over, score_tokens
 from ncn.scoring.probes import probe
 from ncn.scoring.yardsticks import yardsticks
 from ncn.settings import load_params
+from ncn.settings.stage_inputs import StageInputs
 
 
 def main() -> None:
@@ -43,6 +45,7 @@ def main() -> None:
     parser.add_argument("--seed", required=True, type=int)
     arguments = parser.parse_args()
     run = run_name(arguments.arm, arguments.seed)
+    inputs = StageInputs("evaluate", arm=arguments.arm, seed=arguments.seed)
     params = load_params()
     compute_alike(params.train.threads)
     settings = params.eval
@@ -73,25 +76,25 @@ def main() -> None:
     clusters = clusters_of(validation.tokens, unit, meta["end_of_text"])[chosen]
     by_cluster = mean_by(kind, clusters, losses)
     mean = mean_over(by_cluster, "loss")
-    over_tokens = float(losses["loss"].mean(dtype="float64"))
     summary = {
         "arm": arguments.arm,
         "seed": arguments.seed,
         "sequences": len(rows),
         "val_loss": mean,
         "val_ppl": math.exp(mean),
-        # Of the mean over tokens, its last digit other: metrics/summary.json is to keep its own.
-        "val_bpb": over_tokens / math.log(2) / meta["val"]["bytes_per_token"],
+        "val_bpb": mean / math.log(2) / meta["val"]["bytes_per_token"],
         "future_leak": leak,
         "yardsticks": counts._asdict(),
         "probes": probes,
     }
     if "reactive_loss" in losses:
         summary["val_ppl_reactive"] = math.exp(mean_over(by_cluster, "reactive_loss"))
-    write_json(evaluation_metrics(run), summary)
     sequences = np.broadcast_to(chosen[:, None], losses["loss"].shape)
-    write_tsv(sequence_losses(run), mean_by("sequence", sequences, losses))
-    write_tsv(cluster_losses(run), by_cluster)
+    inputs.check()
+    with replacing_directory(scores_directory(run)) as new:
+        write_json(new / SCORES, summary)
+        write_tsv(new / SEQUENCES, mean_by("sequence", sequences, losses))
+        write_tsv(new / CLUSTERS, by_cluster)
     print(f"{run}: {mean:.4f} nats a token, perplexity {math.exp(mean):.4f}, {len(rows)} sequences")
 
 

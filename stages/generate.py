@@ -21,10 +21,12 @@ from ncn.generation.text import continue_texts
 from ncn.model import load_model
 from ncn.model.device import compute_alike
 from ncn.settings import load_params
+from ncn.settings.stage_inputs import StageInputs
 
 
 def main() -> None:
     """Generate on the CPU, on which the same seed draws the same text again."""
+    inputs = StageInputs("generate")
     params = load_params()
     compute_alike(params.train.threads)
     settings = params.generate
@@ -52,6 +54,7 @@ def main() -> None:
                 kept[run] = kept_by(model, cut, length, tokenizer, sampling, params.seed)
     shown = settings.model_dump(exclude={"prompts"}) | {"seed": params.seed}
     recall = {"things": list(map(len, cut.things)), "text": cut.kept, "runs": kept}
+    inputs.check()
     write_json(
         SAMPLES,
         {"settings": shown, "salience": salience, "samples": samples, "recall": recall},

@@ -12,12 +12,16 @@ from ncn.report.inputs import gather
 from ncn.report.page import render
 from ncn.report.rules import read_metrics
 from ncn.settings import load_params
+from ncn.settings.stage_inputs import StageInputs
 
 
 def main() -> None:
     """Read what params.yaml names; say what of it is missing, on the page and here."""
+    started = StageInputs("report")
     params = load_params()
-    write_json(CLAIMS, judge(read_metrics(params)))
+    claims = judge(read_metrics(params))
+    started.check()
+    write_json(CLAIMS, claims)  # which the page reads
     inputs = gather(params)
     write_text(REPORT, render(params, inputs))
     for gap in inputs.missing:

@@ -15,10 +15,12 @@ from ncn.corpus.split import choose_validation
 from ncn.corpus.text import read_stories, text_files
 from ncn.corpus.tokenizer import load_tokenizer, train_tokenizer
 from ncn.settings import load_params
+from ncn.settings.stage_inputs import StageInputs
 
 
 def main() -> None:
     """Split the stories, provide the vocabulary, encode."""
+    inputs = StageInputs("tokenize")
     params = load_params()
     files = text_files(RAW)
     with timed("tokenize"), replacing_directory(TOKENS) as directory:
@@ -41,6 +43,7 @@ def main() -> None:
             params.seed,
             directory,
         )
+        inputs.check()
     print(
         f"{meta['tokens']:,} tokens of {meta['stories']:,} stories:"
         f" {meta['train']['rows']:,} training and {meta['val']['rows']:,} validation sequences"

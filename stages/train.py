@@ -1,7 +1,9 @@
 """One arm with one seed -> a trained model and its log.
 
 In:  data/tokens (the tokenize stage).
-Out: data/models/ARM-SEED/, plots/train/ARM-SEED.tsv, metrics/train/ARM-SEED.json.
+Out: data/models/ARM-SEED/: model.safetensors, config.json, training.json, log.tsv.
+
+The growing log is in plots/train/ARM-SEED.tsv meanwhile, so that it can be looked at.
 
 Interrupted, the same command goes on from the state in .scratch.
 """
@@ -11,10 +13,11 @@ import ncn.common.before_torch  # noqa: F401 isort: skip (before what takes long
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from ncn.common import paths as artifacts
+from ncn.common import paths
 from ncn.common.errors import run_command
-from ncn.common.files import write_json
+from ncn.common.files import replacing_directory, write_json
 from ncn.common.paths import TOKENIZER, TOKENS
 from ncn.common.stopping import StopSignals
 from ncn.common.timing import timed
@@ -25,6 +28,7 @@ from ncn.model.device import compute_alike, describe, pick_device
 from ncn.model.flops import flops_per_token
 from ncn.model.inputs import training_rows, validation_rows
 from ncn.settings import load_params
+from ncn.settings.stage_inputs import StageInputs
 from ncn.training.cost import training_cost
 from ncn.training.log import LogRow
 from ncn.training.loop import train_model
@@ -49,8 +53,9 @@ def main() -> None:
 
 def train(arm: str, seed: int, stop: StopSignals) -> None:
     """Train, and write the outputs when all is done."""
-    run = artifacts.run_name(arm, seed)
-    log_file = artifacts.training_log(run)
+    run = paths.run_name(arm, seed)
+    folder = paths.model_directory(run)
+    inputs = StageInputs("train", arm=arm, seed=seed)
     params = load_params()
     settings = params.train_of(arm)
     device = pick_device()
@@ -65,12 +70,14 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     print(f"{run}: {n_parameters:,} parameters on {describe(device)}")
     print(f"{run}: {training_cost(model, settings, len(rows))}")
 
-    def write_log(log: Sequence[LogRow]) -> None:
-        write_tsv(log_file, [{"arm": arm, "seed": seed} | row._asdict() for row in log])
+    growing = paths.training_log(run)
+
+    def write_log(log: Sequence[LogRow], file: Path = growing) -> None:
+        write_tsv(file, [{"arm": arm, "seed": seed} | row._asdict() for row in log])
 
     with states_of(run, model.config, settings, seed, meta["digest"], params.saving) as states:
         print(f"{run}: interrupted, the same command goes on from {states.folder}", flush=True)
-        states.forget_if_recorded(f"train@{run}", log_file)
+        states.forget_if_recorded(f"train@{run}", folder)
         with timed(f"train {run}") as noted:
             log = train_model(
                 model, rows, settings, seed, run,
@@ -94,10 +101,13 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
             "data": meta["digest"],
         }
         with stop.removing_files(run, f"; the same command goes on from {states.folder}"):
-            save_model(model, artifacts.model_directory(run))
+            inputs.check()
+            with replacing_directory(folder) as new:
+                save_model(model, new)
+                write_log(log, new / paths.LOG)
+                write_json(new / paths.TRAINING, summary)
             write_log(log)
-            write_json(artifacts.training_metrics(run), summary)
-            states.finish(log_file)
+            states.finish(folder)
         stop.check(run, "when all was done; the same command goes on from there")
 
 

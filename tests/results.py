@@ -13,7 +13,7 @@ from ncn.common.paths import (
     COMPARISON,
     CONVERGENCE,
     CURVES,
-    LOCK,
+    REQUIREMENTS,
     SAMPLES,
     SCAN_TABLES,
     SCAN_TESTS,
@@ -166,7 +166,7 @@ def write_results(params: Params) -> None:
     counts = {"stories": 1000, "tokens": 234567, "vocab_size": 2048, "context_length": 128}
     meta = counts | {"split": split, "train": part, "val": part, "digest": "ab" * 32}
     write_json(TOKENS / "meta.json", meta)
-    write_text(LOCK, "# pinned\nnumpy==2.4.1  # via scipy\ntorch==2.13.0\n")
+    write_text(REQUIREMENTS, "# pinned\nnumpy==2.4.1  # via scipy\ntorch==2.13.0\n")
     runs, scans = {}, {}
     curves: list[dict[str, object]] = []
     scan_rows: list[dict[str, object]] = []

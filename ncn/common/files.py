@@ -74,6 +74,15 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def md5_of_directory(path: str | Path) -> str:
+    """The md5 of a folder as DVC records it: of a list of its files with theirs, and `.dir`."""
+    folder = Path(path)
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    listed = [{"md5": md5_of(f), "relpath": f.relative_to(folder).as_posix()} for f in files]
+    text = json.dumps(sorted(listed, key=lambda entry: entry["relpath"]), sort_keys=True)
+    return hashlib.md5(text.encode()).hexdigest() + ".dir"
+
+
 def md5_of(path: str | Path) -> str:
     """The md5 of a file as DVC records it, 32 hex digits."""
     with open(path, "rb") as file:

@@ -9,7 +9,7 @@ RAW = Path("data/raw")
 TOKENS = Path("data/tokens")
 TOKENIZER = TOKENS / "tokenizer"
 PUBLISHED_RUN = Path("data/reference/run_1.tsv")
-LOCK = Path("requirements.lock")
+REQUIREMENTS = Path("requirements.lock")
 
 SUMMARY = Path("metrics/summary.json")
 COMPARISON = Path("metrics/compare.json")
@@ -36,30 +36,48 @@ def run_name(arm: str, seed: int) -> str:
 
 
 def model_directory(run: str) -> Path:
-    """Weights and configuration of a trained model."""
+    """What training leaves: the model, and `TRAINING` and `LOG` beside it."""
     return Path("data/models") / run
 
 
+def scores_directory(run: str) -> Path:
+    """What scoring leaves: `SCORES`, `SEQUENCES` and `CLUSTERS`."""
+    return Path("data/scores") / run
+
+
+# Files of these folders. DVC keeps the folders, so that a run comes back from its cache whole; what
+# people read of them `ncn.analysis.records` copies to metrics/ and plots/, which git keeps.
+TRAINING = "training.json"  # parameters, FLOPs, first and last loss
+LOG = "log.tsv"  # the logged points, one a line
+SCORES = "scores.json"  # validation loss, leak, yardsticks, probes
+SEQUENCES = "sequences.tsv"  # the loss of each validation sequence, one a line
+CLUSTERS = "clusters.tsv"  # of each story (or row, where the split cuts stories apart), one a line
+
+TRAINING_COPIES = Path("metrics/train")
+LOG_COPIES = Path("plots/train")  # and the growing logs of runs that train
+SCORES_COPIES = Path("metrics/evaluate")
+
+
 def training_metrics(run: str) -> Path:
-    """Parameters, FLOPs, first and last loss of a training run."""
-    return Path("metrics/train") / f"{run}.json"
+    """The copy of a run's `TRAINING`."""
+    return TRAINING_COPIES / f"{run}.json"
 
 
 def training_log(run: str) -> Path:
-    """The logged points of a training run, one a line."""
-    return Path("plots/train") / f"{run}.tsv"
+    """The copy of a run's `LOG`; while it trains, its log so far."""
+    return LOG_COPIES / f"{run}.tsv"
 
 
 def evaluation_metrics(run: str) -> Path:
-    """Validation loss, leak and yardsticks of a run."""
-    return Path("metrics/evaluate") / f"{run}.json"
+    """The copy of a run's `SCORES`."""
+    return SCORES_COPIES / f"{run}.json"
 
 
 def sequence_losses(run: str) -> Path:
-    """The loss of each validation sequence, one a line."""
-    return Path("plots/evaluate") / f"{run}.tsv"
+    """A run's `SEQUENCES`."""
+    return scores_directory(run) / SEQUENCES
 
 
 def cluster_losses(run: str) -> Path:
-    """The loss of each story (or row, where the split cuts stories apart), one a line."""
-    return Path("plots/clusters") / f"{run}.tsv"
+    """A run's `CLUSTERS`."""
+    return scores_directory(run) / CLUSTERS

@@ -21,7 +21,7 @@ from ncn.common.paths import (
     COMPARISON,
     CONVERGENCE,
     CURVES,
-    LOCK,
+    REQUIREMENTS,
     SAMPLES,
     SCAN_TABLES,
     SCAN_TESTS,
@@ -228,8 +228,8 @@ def _number(cell: str) -> float | None:
 def _pinned(missing: list[str]) -> dict[str, str]:
     """The versions in requirements.lock, by package."""
     try:
-        lock = LOCK.read_text(encoding="utf-8")
+        lock = REQUIREMENTS.read_text(encoding="utf-8")
     except FileNotFoundError:
-        missing.append(f"{LOCK} does not exist: the versions are unknown")
+        missing.append(f"{REQUIREMENTS} does not exist: the versions are unknown")
         return {}
     return dict(re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE))

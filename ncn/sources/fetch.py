@@ -14,7 +14,7 @@ import glob
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -33,7 +33,13 @@ STORY_END = f"\n{END_OF_TEXT}\n"
 CHUNK_BYTES = 1 << 20
 
 
-def fetch(data: Data, tokenizer: Tokenizer, seed: int, directory: Path) -> None:
+def fetch(
+    data: Data,
+    tokenizer: Tokenizer,
+    seed: int,
+    directory: Path,
+    before_writing: Callable[[], None] = lambda: None,
+) -> None:
     """Fill `directory` with text/, tokenizer/ and manifest.json: whole, or untouched.
 
     Args:
@@ -41,6 +47,7 @@ def fetch(data: Data, tokenizer: Tokenizer, seed: int, directory: Path) -> None:
         tokenizer: whose files come along (`gpt2`, `local`).
         seed: of the builtin stories.
         directory: replaced when all is there and checked.
+        before_writing: is called then; where it raises, nothing is replaced.
 
     Raises:
         InputError: a file is missing, empty, not UTF-8 or not the pinned one, or the network
@@ -65,6 +72,7 @@ def fetch(data: Data, tokenizer: Tokenizer, seed: int, directory: Path) -> None:
         for pinned, part in zip(remote, parts, strict=True):
             files.append({"path": pinned.place, **check_text(part, pinned.url)})
         write_json(new / "manifest.json", _origin(data, tokenizer, seed) | {"files": files})
+        before_writing()
         for pinned, part in zip(remote, parts, strict=True):
             # Last: what has left scratch cannot be resumed.
             (new / pinned.place).parent.mkdir(exist_ok=True)

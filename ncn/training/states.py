@@ -29,7 +29,7 @@ from typing import IO, Any, Self
 import torch
 
 from ncn.common.errors import InputError
-from ncn.common.files import md5_of, replacing, sha256_of, write_text
+from ncn.common.files import md5_of_directory, replacing, sha256_of, write_text
 from ncn.common.progress import say
 from ncn.settings import ModelConfig, Saving, Train, read_yaml
 from ncn.training.processes import processes
@@ -178,12 +178,12 @@ class States:
         return None
 
     def finish(self, output: Path) -> None:
-        """The run's outputs are written, `output` among them.
+        """The run's outputs are written, into the folder `output`.
 
         The states stay for as long as DVC may fail to record them, on a full disk for one: it would
         delete the outputs and start again.
         """
-        write_text(self.folder / FINISHED, md5_of(output))
+        write_text(self.folder / FINISHED, md5_of_directory(output))
 
     def forget_if_recorded(self, stage: str, output: Path) -> None:
         """Begin anew if DVC has recorded what these states led to: it was told to do it again."""
@@ -270,7 +270,7 @@ def prune(root: Path) -> None:
 
 
 def recorded(stage: str, output: Path) -> str | None:
-    """The md5 that dvc.lock has of a stage's output; None: of none."""
+    """The md5 that dvc.lock has of a stage's output, a folder; None: of none."""
     lock = read_yaml("dvc.lock") if Path("dvc.lock").exists() else {}
     outs = lock.get("stages", {}).get(stage, {}).get("outs", [])
     return next((out["md5"] for out in outs if out["path"] == str(output)), None)

@@ -17,8 +17,8 @@ from ncn.common.paths import (
     COMPARISON,
     CONVERGENCE,
     CURVES,
-    LOCK,
     REPORT,
+    REQUIREMENTS,
     SCAN_TABLES,
     SCAN_TESTS,
     SCANS,
@@ -232,7 +232,7 @@ def test_a_page_of_nothing_at_all_still_names_every_input(params: Params) -> Non
     assert "No arm with a control network is compared with a baseline here." in page.text
 
 
-MISSING = [CLAIMS, BENCHMARK, LOCK, CURVES, CONVERGENCE, BRAIN_SCAN, SCANS, SCAN_TESTS]
+MISSING = [CLAIMS, BENCHMARK, REQUIREMENTS, CURVES, CONVERGENCE, BRAIN_SCAN, SCANS, SCAN_TESTS]
 
 
 @pytest.mark.parametrize("path", [*MISSING, SCAN_TABLES["heads"]])
@@ -280,7 +280,7 @@ def test_why_an_arm_is_not_compared_is_said_once(params: Params) -> None:
 
 
 def test_a_long_list_of_gaps_is_folded(params: Params) -> None:
-    LOCK.unlink()
+    REQUIREMENTS.unlink()
     assert "<details open>\n<summary>1 gap<" in render(params, gather(params))
     edit(COMPARISON, lambda comparison: comparison.update(missing=[f"gap {n}" for n in range(20)]))
     assert "<details>\n<summary>21 gaps<" in render(params, gather(params))
