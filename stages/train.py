@@ -69,7 +69,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     print(f"{run}: {training_cost(model, params.train, len(rows))}")
 
     def write_log(log: Sequence[LogRow]) -> None:
-        write_tsv(log_file, [{"arm": arm, "seed": seed} | row._asdict() for row in log])
+        write_tsv(log_file, [{"arm": arm, "seed": seed} | row.columns() for row in log])
 
     with states_of(run, model.config, params.train, seed, meta["digest"], params.saving) as states:
         print(f"{run}: interrupted, the same command goes on from {states.folder}", flush=True)

@@ -64,8 +64,9 @@ def _read_sliders(texts: Sequence[str]) -> dict[str, float]:
 
 def _slider_notes(model: LanguageModel, sliders: Mapping[str, float]) -> Iterator[str]:
     """What the values mean, from the statistics that the model keeps of its training rows."""
-    if isinstance(model.control, ControlNetwork) and (names := model.control.settings.sliders):
-        statistics = (model.control.slider_mean.tolist(), model.control.slider_sd.tolist())
+    network, settings = model.control, model.config.control
+    if isinstance(network, ControlNetwork) and settings and (names := settings.sliders):
+        statistics = (network.slider_mean.tolist(), network.slider_sd.tolist())
         for name, mean, sd in zip(names, *statistics, strict=True):
             if name in sliders:
                 asked = mean + sliders[name] * sd

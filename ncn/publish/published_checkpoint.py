@@ -243,7 +243,7 @@ def control_network_evidence(model: LanguageModel) -> dict[str, Evidence]:
     if not isinstance(control, ControlNetwork):
         raise InputError("this model has no control network that could be trained or not")
     start = torch.empty_like(control.output.bias)
-    start_at_declared_signals(start, control.settings)
+    start_at_declared_signals(start, model.config)
     with torch.no_grad():
         evidence = {
             "output_bias": _exact("output biases", control.output.bias, start),
