@@ -10,18 +10,17 @@ import re
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import torch
 
-from kernels.actuator import Signal, actuator_reference
+from kernels.actuator import actuator_reference
 from ncn.commands.summary import difference, sees_the_future
 from ncn.common.errors import InputError
 from ncn.common.files import read_json, write_text
 from ncn.common.paths import CLAIMS, COMPARISON, CONVERGENCE, SUMMARY, evaluation_metrics, run_name
-from ncn.model.control import IDENTITY_BIAS
 from ncn.published_run import PUBLISHED_RUN_1
 from ncn.settings import load_params
+from ncn.signals import SIGNALS
 
 README = Path("README.md")
 BLOCK = re.compile(r"(?<=<!-- result -->\n).*?(?=<!-- /result -->)", re.DOTALL)
@@ -87,7 +86,8 @@ def figures() -> dict[str, list[str]]:
     """What fills the groups of each sentence of FIGURES."""
     penalty = read_json(CONVERGENCE)["published run 1"]["penalty"]
     size = sum(file.bytes for file in load_params().data.hub.files)
-    identity, zero = _signals(IDENTITY_BIAS), _signals(dict.fromkeys(IDENTITY_BIAS, 0.0))
+    identity = _signals({name: signal.start for name, signal in SIGNALS.items()})
+    zero = _signals(dict.fromkeys(SIGNALS, 0.0))
     return {
         "published": [
             f"{PUBLISHED_RUN_1['val_ppl']:.2f}",
@@ -106,11 +106,10 @@ def figures() -> dict[str, list[str]]:
 
 def _signals(bias: dict[str, float]) -> dict[str, float]:
     """The signals that output biases make, by name."""
-    settings = load_params().ncn
-    names: tuple[Signal, ...] = get_args(Signal)
-    z = torch.tensor([bias[name] for name in names])
-    made = actuator_reference(z, names, settings.gain, settings.precision_max)
-    return {name: float(value) for name, value in zip(names, made, strict=True)}
+    outputs = [(SIGNALS[name].transformations[0], 1) for name in bias]
+    z = torch.tensor(list(bias.values()))
+    made = actuator_reference(z, outputs, load_params().ncn.precision_max)
+    return {name: float(value) for name, value in zip(bias, made, strict=True)}
 
 
 def filled(readme: str) -> str:

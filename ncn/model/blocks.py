@@ -87,6 +87,21 @@ class Cache:
             layer.length = 0
 
 
+def split_heads(qkv: Tensor, n_heads: int, queries: Scales) -> tuple[Tensor, Tensor, Tensor]:
+    """The projections [B, T, 3 D] as q, k and v [B, T, H, K], the queries scaled."""
+    q, k, v = qkv.unflatten(-1, (3, n_heads, -1)).unbind(2)
+    for width, scale in queries.items():
+        match width:
+            case "layer":
+                across = scale[..., None, None]
+            case "head":
+                across = scale[..., None]
+            case "vector":
+                across = scale.unflatten(-1, (n_heads, -1))
+        q = q * across.to(q.dtype)
+    return q, k, v
+
+
 class Attention(Layer):
     """Causal multi-head self-attention without biases."""
 
@@ -109,9 +124,7 @@ class Attention(Layer):
         `queries` scales the queries; of `outputs`, what is one number a head scales each head's
         output. With `measure` also the attention entropy [B, T], else None.
         """
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).unbind(2)  # [B, T, H, K]
-        for width, scale in queries.items():
-            q = q * self._on_heads(width, scale).to(q.dtype)
+        q, k, v = split_heads(self.qkv(x), self.n_heads, queries)  # [B, T, H, K]
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # [B, H, T, K]
         start = 0 if past is None else past.length
         if past is not None:
@@ -125,16 +138,6 @@ class Attention(Layer):
         if (scale := outputs.get("head")) is not None:
             heads = heads * scale[..., None].to(heads.dtype)
         return self.out(heads.flatten(2)), entropy
-
-    def _on_heads(self, width: Width, scale: Tensor) -> Tensor:
-        """A scale as it multiplies [B, T, H, K]."""
-        match width:
-            case "layer":
-                return scale[..., None, None]
-            case "head":
-                return scale[..., None]
-            case "vector":
-                return scale.unflatten(-1, (self.n_heads, -1))
 
 
 class FeedForward(nn.Module):

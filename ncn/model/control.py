@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kernels.actuator import Output, actuator
-from kernels.dispatch import Backend
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions
 from ncn.model.layers import Layer, RMSNorm, embedding
 from ncn.model.salience import SaliencePooling, Tonic
@@ -202,7 +201,10 @@ class ControlNetwork(Control):
         return ControlOutput(self._actuated(z), drive if self._settings.attention_entropy else None)
 
     def at_layer(self, layer: int, drive: Tensor, entropy: Tensor) -> dict[str, Tensor]:
-        """The signals of one layer with the entropy h [B, T] of the one before: [B, T] or [B, T, W]."""
+        """The signals of one layer with the entropy h [B, T] of the layer before.
+
+        Each [B, T], or [B, T, W].
+        """
         seen = drive + entropy[..., None].to(drive.dtype) * self.entropy_weight
         mine = slice(layer * self._columns, (layer + 1) * self._columns)
         z = F.linear(self._activated(seen), self.output.weight[mine], self.output.bias[mine])

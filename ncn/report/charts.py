@@ -11,6 +11,7 @@ from itertools import cycle
 from typing import Any
 
 from ncn.settings import PUBLISHED_SERIES
+from ncn.signals import SIGNALS
 
 Spec = dict[str, Any]
 
@@ -28,8 +29,7 @@ FURTHER_COLOURS = (
 ON_DARK = {"#333333": "#D9DDE3", "#0072B2": "#3D9BD6", "#882255": "#C4669A"}
 ON_DARK |= {"#6A51A3": "#A08CD0", "#117733": "#4CAF6D"}
 
-# One scale for all scans and signals: the middle colour is neutral (1), so pictures compare.
-SCAN_LIMITS = {"gain": (0.0, 2.0), "precision": (0.0, 4.0), "ffn_gate": (0.0, 2.0)}
+# Of every scan of a signal, over its declared scale: the middle is neutral, so pictures compare.
 SCAN_COLOURS = ("#2166AC", "#F1F1EF", "#B2182B")
 
 # Of the fonts of vl-convert itself, so that a picture is the same on every machine.
@@ -285,14 +285,15 @@ def heatmap(signal: str, tokens: Sequence[str], rows: Sequence[Mapping[str, Any]
     """A signal by token (across) and layer (down), on the one absolute scale of that signal.
 
     Args:
-        signal: gain, precision or ffn_gate.
+        signal: its declared name.
         tokens: of the text, as they are shown.
         rows: position, layer, value.
     """
-    low, high = SCAN_LIMITS[signal]
+    declared = SIGNALS[signal]
+    low, high = declared.scale
     labels = f"{json.dumps(list(tokens), ensure_ascii=False)}[datum.value]"
     across = {"labelExpr": labels, "labelAngle": -55, "labelOverlap": False, "labelLimit": 70}
-    colours = {"domain": [low, 1, high], "range": list(SCAN_COLOURS)}
+    colours = {"domain": [low, declared.neutral, high], "range": list(SCAN_COLOURS)}
     colours |= {"interpolate": "rgb", "clamp": True}
     told = [
         {"field": "token"},

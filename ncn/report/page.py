@@ -15,14 +15,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ncn.analysis.comparison import BASELINE
 from ncn.published_run import PUBLISHED_RUN_1, differences_to_published
-from ncn.report.charts import CONFIG, ON_DARK, SCAN_COLOURS, SCAN_LIMITS, arm_colours
+from ncn.report.charts import CONFIG, ON_DARK, SCAN_COLOURS, arm_colours
 from ncn.report.claims import Verdict
 from ncn.report.inputs import Inputs, has_control, has_signal
 from ncn.report.numbers import DASH, count, interval, is_number, margin, number, typeset
-from ncn.report.page_charts import LOGGED, columns_of, page_charts, tables_of
+from ncn.report.page_charts import columns_of, logged, page_charts, tables_of
 from ncn.report.vega import bundle
 from ncn.settings import PUBLISHED_SERIES, Params
-from ncn.signals import SIGNALS
+from ncn.signals import SIGNALS, Signal
 from ncn.statistics.interval import LEVEL
 
 VERDICTS = get_args(Verdict)
@@ -78,11 +78,8 @@ def render(params: Params, inputs: Inputs) -> str:
         charts=drawn.specs,
         pictures=drawn.pictures,
         scans=drawn.scans,
-        logged=[name for name in LOGGED if name in drawn.specs],
-        scales={
-            signal: {"limits": limits, "neutral": 100 * (1 - limits[0]) / (limits[1] - limits[0])}
-            for signal, limits in SCAN_LIMITS.items()
-        },
+        logged=[name for name in logged() if name in drawn.specs],
+        scales={name: scale_of(signal) for name, signal in SIGNALS.items()},
         scan_colours=SCAN_COLOURS,
         live={
             "config": CONFIG,
@@ -105,6 +102,12 @@ def render(params: Params, inputs: Inputs) -> str:
         few=FEW + 2,
         dash=DASH,
     )
+
+
+def scale_of(signal: Signal) -> dict[str, Any]:
+    """The ends of a signal's colours, and where between them it is neutral, in per cent."""
+    low, high = signal.scale
+    return {"limits": signal.scale, "neutral": 100 * (signal.neutral - low) / (high - low)}
 
 
 def headline(params: Params, inputs: Inputs) -> Headline:

@@ -15,6 +15,7 @@ from ncn.common.tsv import read_tsv, write_tsv
 from ncn.report.charts import ARM_COLOURS, FURTHER_COLOURS, SCAN_COLOURS, arm_colours
 from ncn.report.vega import PLOTS_PAGE, plots_page
 from ncn.settings import Params
+from ncn.signals import SIGNALS
 from tests.browser import visit
 from tests.conftest import ROOT
 from tests.results import write_results
@@ -61,6 +62,18 @@ def test_the_templates_have_the_colours_of_the_report() -> None:
     assert arms["range"][len(fixed) :] == list(FURTHER_COLOURS)
     signals = json.loads((TEMPLATES / "signals.json").read_text())
     assert signals["spec"]["encoding"]["color"]["scale"]["range"] == list(SCAN_COLOURS)
+
+
+def test_the_template_of_the_scan_has_the_signals_as_they_are_declared() -> None:
+    text = (TEMPLATES / "signals.json").read_text()
+    template = json.loads(text)
+    assert template["facet"]["column"]["sort"] == list(SIGNALS)
+    most = ", ".join(f"{name}: {signal.scale[1]:g}" for name, signal in SIGNALS.items())
+    assert f'"{{{most}}}[datum.signal]"' in text
+    # What the template's colours take for granted, and what their legend says.
+    assert {(signal.scale[0], signal.neutral) for signal in SIGNALS.values()} == {(0, 1)}
+    highest = sorted({signal.scale[1] for signal in SIGNALS.values()})
+    assert f"'{' or '.join(f'{value:g}' for value in highest)}'" in text
 
 
 def test_show_draws_every_arm_in_its_colour_and_asks_for_nothing(
