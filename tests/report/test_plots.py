@@ -12,7 +12,8 @@ from ruamel.yaml import YAML
 
 from ncn.common.paths import CURVES, training_log
 from ncn.common.tsv import read_tsv, write_tsv
-from ncn.report.charts import ARM_COLOURS, FURTHER_COLOURS, SCAN_COLOURS, arm_colours
+from ncn.figures.palette import ARM_COLOURS, FURTHER_COLOURS, arm_colours
+from ncn.report.charts import SCAN_COLOURS
 from ncn.report.vega import PLOTS_PAGE, plots_page
 from ncn.settings import Params
 from tests.browser import visit
