@@ -60,7 +60,7 @@ def draw_scans(rows: Sequence[Mapping[str, Any]], text: str, width: float = WIDT
     with style(width):
         if not scans:
             figure = new_figure(width, 1.8, TITLE)
-            nothing(figure.subplots(), "no arm has a control network", 2 * width)
+            nothing(figure.subplots(), "no arm has a control network")
             return figure
         sheet = Sheet(width, [strip_height(scan) for scan in scans], scans, notes)
         for place, scan in enumerate(scans):
@@ -137,7 +137,7 @@ def draw_arm(sheet: Sheet, place: int, scan: Scan) -> None:
             axes = sheet.axes(sheet.left, y, across, strip)
             sheet.text(0.1, y + strip / 2, state, fontsize="small", color=MUTED, va="center")
             if state not in states:
-                nothing(axes, f"no {state} network", sheet.width)
+                nothing(axes, f"no {state} network")
                 continue
             draw_strip(axes, states[state], colours, norm)
             if last and state == STATES[-1]:

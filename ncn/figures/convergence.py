@@ -5,6 +5,7 @@ Below: how fast the smoothed loss falls, as a share of the fastest; a phase ends
 drops below 5 % ("95 %") and 1 % ("99 %").
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from statistics import mean
 from typing import Any
@@ -21,6 +22,7 @@ from ncn.figures.series import Series, mean_of, over_seeds, read_series
 from ncn.figures.style import (
     INK,
     LINE,
+    LONGEST_NAME,
     MUTED,
     NARROW,
     SHADE,
@@ -71,10 +73,11 @@ def draw_convergence(
         for arm, runs in curves.arms.items()
     }
     published = {PUBLISHED_SERIES: [found[PUBLISHED_NAME]]} if theirs else {}
+    unit = " (nats per 1,000 steps)" if width < NARROW else ""
     share = f"{settings.slope_share:.0%}".replace("%", " %")
     notes = [
-        f"Shaded: the last {share} of the points; the sign and size of their slope are the status,"
-        " as published, so where the interval holds 0 it is a toss-up."
+        f"Shaded: the last {share} of the points. Their slope{unit} is the status, as published;"
+        " where its interval holds 0, a toss-up."
     ]
     if set(future) & curves.arms.keys():
         notes.append("Hollow marks: trained with the future, which makes the loss lower.")
@@ -98,8 +101,8 @@ def draw_convergence(
             above.set_title(f"{title}: the second half of training")
             below.set_title(f"{title}: speed of learning")
             if not runs:
-                nothing(above, "no training log can be used", width)
-                nothing(below, "no training log can be used", width)
+                nothing(above, "no training log can be used")
+                nothing(below, "no training log can be used")
                 continue
             draw_ends(above, runs, told, looks, future, settings.slope_share, few)
             draw_speeds(below, runs, told, looks, future, settings.smoothing_span, few)
@@ -230,34 +233,36 @@ def draw_table(
     """A line an arm: its look, status, slope, and the steps at which its phases ended."""
     narrow = width < NARROW
     axes.axis("off")
+    if not summaries:
+        return
     axes.set(xlim=(0, 1), ylim=(len(summaries) - 0.4, -1.6))
-    columns = [0.07, 0.36, 0.55, 0.82, 0.92]
-    titles = ["arm", "status", "nats / 1,000 steps [95 %]", "95 % ends", "99 % ends"]
+    columns = {0.06: "arm", 0.27: "status", 0.58: "nats / 1,000 steps [95 %]"}
+    columns |= {0.81: "95 % ends", 0.91: "99 % ends"}
     if narrow:
-        columns = [0.12, 0.48, 0.72, 0.86]
-        titles = ["arm", "slope / 1,000", "95 %", "99 %"]
+        columns = {0.12: "arm", 0.46: "slope", 0.66: "95 %", 0.84: "99 %"}
     small: Keywords = {"fontsize": "small", "va": "center"}
-    for x, title in zip(columns, titles, strict=True):
+    for x, title in columns.items():
         axes.text(x, -1, title, color=MUTED, **small)
     axes.axhline(-0.5, color=LINE, linewidth=0.8)
     for place, (arm, mine) in enumerate(summaries.items()):
         look = looks[arm]
         axes.plot([0, 0.05], [place, place], clip_on=False, **line(look))
         axes.plot([0.025], [place], clip_on=False, color=look.colour, **mark(look, arm in future))
-        name = PUBLISHED_NAME if arm == PUBLISHED_SERIES else short_name(arm)
-        cells = [name, status(mine), slope(mine, not narrow), *(ended(mine, p) for p in PHASES)]
-        if narrow:
-            del cells[1]
+        name = PUBLISHED_NAME if arm == PUBLISHED_SERIES else arm
+        cells = [short_name(name, 15 if narrow else LONGEST_NAME)]
+        cells += [] if narrow else [status(mine)]
+        cells += [slope(mine, not narrow), *(ended(mine, phase, not narrow) for phase in PHASES)]
         for x, cell in zip(columns, cells, strict=True):
             axes.text(x, place, cell, **small)
 
 
 def status(mine: Sequence[Mapping[str, Any]]) -> str:
-    """`converged`, or of several seeds `2/3 converged`."""
-    every = [each.get("status", "no log") for each in mine]
+    """`still improving`, or of several seeds `2 improving, 1 converged`."""
+    every = [str(each.get("status", "no log")) for each in mine]
     if len(every) == 1:
-        return str(every[0])
-    return ", ".join(f"{every.count(kind)}/{len(every)} {kind}" for kind in dict.fromkeys(every))
+        return every[0]
+    counts = Counter(kind.removeprefix("still ") for kind in every)
+    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
 
 
 def slope(mine: Sequence[Mapping[str, Any]], interval: bool) -> str:
@@ -266,17 +271,17 @@ def slope(mine: Sequence[Mapping[str, Any]], interval: bool) -> str:
     if not slopes:
         return "–"
     if len(mine) > 1:
-        return f"{signed(mean(slopes))} (mean)"
+        return f"{signed(mean(slopes))}{' (mean)' * interval}"
     if not interval:
         return signed(slopes[0])
     ends = (signed(x) for x in (*known(mine, "slope_low"), *known(mine, "slope_high")))
     return f"{signed(slopes[0])} [{', '.join(ends)}]"
 
 
-def ended(mine: Sequence[Mapping[str, Any]], phase: str) -> str:
-    """The step at which a phase ended, mean over the seeds in which it did."""
+def ended(mine: Sequence[Mapping[str, Any]], phase: str, count: bool) -> str:
+    """The step at which a phase ended, mean over the seeds in which it did, and how many did."""
     steps = known(mine, phase, "step")
     if not steps:
         return "not yet"
-    of = f" ({len(steps)}/{len(mine)})" if len(mine) > 1 else ""
+    of = f" ({len(steps)}/{len(mine)})" if count and len(steps) < len(mine) else ""
     return f"{mean(steps):,.0f}{of}"

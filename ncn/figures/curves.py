@@ -135,7 +135,7 @@ def draw_losses(
 ) -> None:
     """The arms' losses: as logged, and both moving averages."""
     if not curves.arms:
-        nothing(axes, "no training log can be used", width)
+        nothing(axes, "no training log can be used")
         return
     for arm, runs in curves.arms.items():
         colour = looks[arm].colour
@@ -150,7 +150,7 @@ def draw_losses(
 def draw_published(axes: Axes, series: Series | None, width: float) -> None:
     """The published series, in nats a token of another vocabulary: an axis of its own."""
     if series is None:
-        nothing(axes, "data/reference/run_1.tsv cannot be used", width)
+        nothing(axes, "data/reference/run_1.tsv cannot be used")
         return
     grey = arm_looks([PUBLISHED_SERIES])[PUBLISHED_SERIES].colour
     axes.plot(series.steps, series.loss, color=grey, **RAW)
@@ -170,7 +170,7 @@ def draw_gap(
         if arm != BASELINE and (pairs := [(r, base[r.seed]) for r in runs if r.seed in base])
     }
     if not others:
-        nothing(axes, "no arm to compare with an arm named baseline", 2 * width)
+        nothing(axes, "no arm to compare with an arm named baseline")
         return
     axes.axhline(0, color=MUTED, linewidth=1)
     for place, (arm, pairs) in enumerate(others.items()):

@@ -58,9 +58,9 @@ def draw_result(
         figure = new_figure(width, height, "Each arm's loss, less the baseline's", notes)
         axes = figure.subplots()
         if not shown:
-            nothing(axes, "no arm could be compared with an arm named baseline", width * 2)
+            nothing(axes, "no arm could be compared with an arm named baseline")
             return figure
-        words = wrapped(counted(comparison), width * 0.75)
+        words = wrapped(counted(comparison), width * (0.5 if width < NARROW else 0.7))
         axes.set_title(words, color=MUTED, fontsize="small", linespacing=1.4)
         draw_rows(axes, rows, comparison["margin"], width)
         side = "" if width < NARROW else "; left of 0: lower than the baseline's"
@@ -126,16 +126,16 @@ def draw_rows(axes: Axes, rows: list[Row], margin: float, width: float) -> None:
     axes.locator_params(axis="x", nbins=4 if narrow else 7)
     beside = axes.get_yaxis_transform()  # x: share of the axes' width, y: the arm's line
     for place, row in enumerate(rows):
-        shift = 0.22 if narrow else 0.16 if row.future else 0
+        shift = 0.22 if narrow else 0.16 if row.future or row.nats is None else 0
         right: Keywords = {"ha": "right", "va": "center", "transform": beside}
         axes.text(-0.015, place - shift, short_name(row.arm), weight="bold", **right)
         numbers, below = told("", row.nats), told("perplexity ", row.ppl)
         words = ["reads the future"] * row.future + [numbers] * (narrow and bool(numbers))
+        words += ["not compared"] * (row.nats is None)
         if words:
             small: Keywords = {"color": MUTED, "fontsize": "x-small", "linespacing": 1.4}
             axes.text(-0.015, place + 0.19, "\n".join(words), **right | small)
         if row.nats is None:
-            axes.text(0.5, place, "not compared", transform=beside, ha="center", color=MUTED)
             continue
         draw_point(axes, place, row, looks[row.arm])
         if narrow:

@@ -26,8 +26,9 @@ def save(name: str, figure: Figure) -> None:
 def write(figure: Figure, paths: list[Path], dpi: float = DPI) -> None:
     """Write a figure to each path, in the format of its suffix; PNG at `dpi`."""
     with style():
-        figure.draw_without_rendering()  # finds the layout, once for all formats
-        figure.set_layout_engine("none")
+        if layout := figure.get_layout_engine():
+            layout.execute(figure)  # once for all formats
+            figure.set_layout_engine("none")
         for path in paths:
             kind = path.suffix[1:]
             with replacing(path, "wb") as file:

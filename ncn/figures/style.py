@@ -16,12 +16,13 @@ Keywords = dict[str, Any]  # what matplotlib takes of one look
 WIDTH = 8.3  # inches: about 830 pixels, what GitHub gives a picture
 NARROW = 5.0  # inches: below, as in one column of a paper, panels stand under each other
 INK, MUTED, LINE, SHADE = "#1F2328", "#57606A", "#D0D7DE", "#EEF1F4"
-LONGEST_NAME = 26  # letters of an arm's name; longer ones lose their middle
+LONGEST_NAME = 24  # letters of an arm's name; longer ones lose their middle
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 # Over matplotlib's own defaults, so that nobody's matplotlibrc changes a picture.
 SETTINGS: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, which finds its own copy first
+    "text.hinting": "no_hinting",  # letters as wide in every format as where the layout was found
     "text.parse_math": False,  # "$" in a token or a name is a dollar
     "text.color": INK,
     "axes.edgecolor": MUTED,
@@ -89,13 +90,14 @@ def wrapped(text: str, width: float, scale: float = 1.0) -> str:
     return fill(text, max(20, int(width * 72 / (font_size(width) * scale * 0.56))))
 
 
-def nothing(axes: Axes, why: str, width: float = WIDTH) -> None:
+def nothing(axes: Axes, why: str) -> None:
     """Say in the empty axes that there is nothing to show, and why."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     axes.set_facecolor(SHADE)
-    text = wrapped(printable(f"nothing to show: {why}"), width / 2)
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED)
+    text = fill(printable(f"nothing to show: {why}"), 34)
+    middle: Keywords = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+    axes.text(0.5, 0.5, text, color=MUTED, fontsize="small", **middle)
 
 
 @cache
@@ -109,11 +111,11 @@ def printable(text: str) -> str:
     return "".join(each if each == "\n" or ord(each) in _drawable() else "□" for each in text)
 
 
-def short_name(arm: str) -> str:
+def short_name(arm: str, longest: int = LONGEST_NAME) -> str:
     """An arm's name, its middle left out where it is long."""
-    if len(arm) > LONGEST_NAME:
-        half = (LONGEST_NAME - 1) // 2
-        arm = f"{arm[: LONGEST_NAME - 1 - half]}…{arm[-half:]}"
+    if len(arm) > longest:
+        half = (longest - 1) // 2
+        arm = f"{arm[: longest - 1 - half]}…{arm[-half:]}"
     return printable(arm)
 
 
