@@ -236,7 +236,7 @@ def draw_table(
     if not summaries:
         return
     axes.set(xlim=(0, 1), ylim=(len(summaries) - 0.4, -1.6))
-    columns = {0.06: "arm", 0.27: "status", 0.58: "nats / 1,000 steps [95 %]"}
+    columns = {0.06: "arm", 0.27: "status", 0.56: "nats / 1,000 steps [95 %]"}
     columns |= {0.81: "95 % ends", 0.91: "99 % ends"}
     if narrow:
         columns = {0.12: "arm", 0.46: "slope", 0.66: "95 %", 0.84: "99 %"}

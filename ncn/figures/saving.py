@@ -1,7 +1,11 @@
 """Figures as files, the same bytes each time: no date, no version, no random ids."""
 
 from pathlib import Path
+from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ncn.common.files import replacing
@@ -9,12 +13,11 @@ from ncn.common.paths import FIGURES
 from ncn.figures.style import style
 
 DPI = 200
-FORMATS = ("svg", "png", "pdf")
-# None leaves out what matplotlib would write of itself and of the time.
-METADATA: dict[str, dict[str, None]] = {
-    "svg": {"Date": None, "Creator": None},
-    "png": {"Software": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+# The canvas of each format, and what matplotlib would write there of itself and of the time.
+FORMATS: dict[str, tuple[Any, str, tuple[str, ...]]] = {
+    "svg": (FigureCanvasSVG, "print_svg", ("Date", "Creator")),
+    "png": (FigureCanvasAgg, "print_png", ("Software",)),
+    "pdf": (FigureCanvasPdf, "print_pdf", ("CreationDate", "Creator", "Producer")),
 }
 
 
@@ -30,6 +33,8 @@ def write(figure: Figure, paths: list[Path], dpi: float = DPI) -> None:
             layout.execute(figure)  # once for all formats
             figure.set_layout_engine("none")
         for path in paths:
-            kind = path.suffix[1:]
+            canvas, method, unwanted = FORMATS[path.suffix[1:]]
+            figure.set_dpi(dpi)  # the other formats set their own, of pictures in them this
             with replacing(path, "wb") as file:
-                figure.savefig(file, format=kind, dpi=dpi, metadata=METADATA[kind])
+                # Figure.savefig would draw everything twice: once in vain, for layout.
+                getattr(canvas(figure), method)(file, metadata=dict.fromkeys(unwanted))
