@@ -20,6 +20,7 @@ COMMANDS = {
     "hub": "publish a trained model with its card, or fetch a published one",
     "import": "judge and convert a checkpoint of the published code; nothing in it is executed",
     "benchmark": "measure what control and kernels cost on this machine",
+    "figures": "draw the figures of plots/figures for a paper: SVG, PNG or PDF of any width",
     "readme": "write the result of README.md anew from metrics/",
     "plots-page": "write the page of `dvc plots show` anew from the pinned packages",
 }

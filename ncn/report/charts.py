@@ -6,26 +6,13 @@ the parameter `shown`, the arms that are switched on.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ncn.settings import PUBLISHED_SERIES
 from ncn.signals import SIGNALS
 
 Spec = dict[str, Any]
 
-# Okabe and Ito's palette: told apart by colour-blind readers, and each 3:1 or near it on white.
-ARM_COLOURS = {
-    PUBLISHED_SERIES: "#8C8C8C",
-    "baseline": "#333333",
-    "ncn": "#0072B2",
-    "ncn_causal": "#D55E00",
-}
-FURTHER_COLOURS = (
-    "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255",
-    "#6A51A3", "#A6761D", "#E7298A", "#117733", "#999933", "#1B9E9E",
-)  # fmt: skip
 ON_DARK = {"#333333": "#D9DDE3", "#0072B2": "#3D9BD6", "#882255": "#C4669A"}
 ON_DARK |= {"#6A51A3": "#A08CD0", "#117733": "#4CAF6D"}
 
@@ -55,15 +42,6 @@ CONFIG: Spec = {
     "axisX": {"grid": False, "domain": True, "domainColor": "var(--line)"},
     "axisY": {"minExtent": 30},
 }
-
-
-def arm_colours(arms: Iterable[str]) -> dict[str, str]:
-    """A colour (#RRGGBB) for each arm: fixed for the named ones, then by name, as DVC's plots."""
-    arms = list(arms)
-    further = dict(
-        zip(sorted(set(arms) - ARM_COLOURS.keys()), cycle(FURTHER_COLOURS), strict=False)
-    )
-    return {arm: ARM_COLOURS.get(arm) or further[arm] for arm in arms}
 
 
 def learning_curves(

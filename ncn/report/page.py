@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, get_args
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ncn.analysis.comparison import BASELINE
+from ncn.figures.palette import arm_colours
 from ncn.published_run import PUBLISHED_RUN_1, differences_to_published
-from ncn.report.charts import CONFIG, ON_DARK, SCAN_COLOURS, arm_colours
+from ncn.report.charts import CONFIG, ON_DARK, SCAN_COLOURS
 from ncn.report.claims import Verdict
 from ncn.report.inputs import Inputs, has_control, has_signal
 from ncn.report.numbers import DASH, count, interval, is_number, margin, number, typeset

@@ -18,8 +18,8 @@ from ncn.common.paths import (
     training_log,
 )
 from ncn.common.tsv import read_tsv, write_tsv
+from ncn.figures.palette import arm_colours
 from ncn.published_run import published_penalty
-from ncn.report.charts import arm_colours
 from ncn.settings import load_params
 from stages import convergence as stage
 from tests.conftest import ROOT

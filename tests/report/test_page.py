@@ -29,9 +29,9 @@ from ncn.common.paths import (
     training_metrics,
 )
 from ncn.common.tsv import read_tsv, write_tsv
+from ncn.figures.palette import arm_colours
 from ncn.published_run import PUBLISHED_SETTINGS
 from ncn.report import page_charts as report_charts
-from ncn.report.charts import arm_colours
 from ncn.report.inputs import gather, has_control, not_finite
 from ncn.report.numbers import interval, margin, number, typeset
 from ncn.report.page import headline, render

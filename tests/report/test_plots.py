@@ -1,6 +1,7 @@
 """`dvc plots show` and `dvc plots diff`: offline, with the arms in their own colours."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,9 +11,12 @@ import pytest
 from playwright.sync_api import Browser
 from ruamel.yaml import YAML
 
-from ncn.common.paths import CURVES, training_log
+from ncn.common.paths import CURVES, FIGURES, SCANS, training_log
 from ncn.common.tsv import read_tsv, write_tsv
-from ncn.report.charts import ARM_COLOURS, FURTHER_COLOURS, SCAN_COLOURS, arm_colours
+from ncn.figures.brain_scan import draw_scans
+from ncn.figures.palette import ARM_COLOURS, FURTHER_COLOURS, arm_colours
+from ncn.figures.saving import save
+from ncn.report.charts import SCAN_COLOURS
 from ncn.report.vega import PLOTS_PAGE, plots_page
 from ncn.settings import Params
 from ncn.signals import SIGNALS
@@ -147,3 +151,16 @@ def test_while_the_first_arm_trains_its_curve_is_there(
         line = f".mark-line path[stroke='{ARM_COLOURS['ncn']}']"
         assert seen.page.locator("svg.marks").first.locator(line).count() == 1
     assert seen.said == []
+
+
+def test_diff_puts_the_scans_of_two_runs_side_by_side(repository: Params) -> None:
+    text = repository.brain_scan.texts[0]
+    save("brain_scan", draw_scans(read_tsv(SCANS), text))
+    run("git", "add", ".")
+    run("git", "-c", "user.name=x", "-c", "user.email=x", "commit", "--quiet", "-m", "a scan")
+    save("brain_scan", draw_scans([row | {"value": "1.5"} for row in read_tsv(SCANS)], text))
+    page = plots("diff", "HEAD")
+    pictures = re.findall(r'<img src="(static/[^"]*brain_scan.svg)"', page.read_text())
+    before, after = ((page.parent / picture).read_bytes() for picture in sorted(pictures))
+    assert before != after
+    assert after == (FIGURES / "brain_scan.svg").read_bytes()
