@@ -84,6 +84,7 @@ def test_paper_is_the_published_experiment(params_path: Path) -> None:
         ("model: {n_heads: 3}", "over it: model: d_model 128 is not divisible by n_heads 3"),
         ("train: {lr: fast}", "over it: train.lr: it should be a valid number, not 'fast'"),
         ("train:", "over it: train: it should be"),
+        ("train: {lr_scale: {head: 2}}", "over it: train.lr_scale.head: no parameter is at 'head'"),
         ("arms: {mine: {hiden: 3}}", "arms.mine.hiden: unknown key"),
         ("# nothing but a comment", "mine.yaml: expected sections"),
         ("model: {d_model: 64", "mine.yaml is not YAML"),

@@ -39,6 +39,8 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
         (("ncn.frozen", 1), "ncn.frozen: it should be a valid boolean, not 1"),
         (("train.lr", 0), "train.lr: it should be greater than 0, not 0"),
         (("train.lr", "fast"), "train.lr: it should be a valid number, not 'fast'"),
+        (("train.lr_scale", {"control": 0}), "train.lr_scale.control: it should be greater than 0"),
+        (("train.lr_scale", {"blocks.9": 2}), "train.lr_scale.blocks.9: no parameter is at '9'; a"),
         (("train.lr", float("nan")), "train.lr: it should be a finite number, not nan"),
         (("model.n_heads", 5), "model: d_model 128 is not divisible by n_heads 5"),
         (("model.n_layers", 0), "model.n_layers: it should be greater than or equal to 1, not 0"),
