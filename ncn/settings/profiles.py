@@ -60,10 +60,12 @@ def overlay(
     return made
 
 
-def experiment(name: str, params_path: str | Path = "params.yaml") -> Params:
+def experiment(
+    name: str, params_path: str | Path = "params.yaml", profiles: Path = PROFILES
+) -> Params:
     """The experiment with profiles/NAME.yaml laid over it, in memory: no file changes."""
     content = read_yaml(params_path)
-    overlay(content, read_yaml(Path(params_path).parent / PROFILES / f"{name}.yaml"))
+    overlay(content, read_yaml(profiles / f"{name}.yaml"))
     return Params.model_validate(content)
 
 
