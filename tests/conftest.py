@@ -18,7 +18,7 @@ from ncn.model import LanguageModel, build_model
 from ncn.settings import Params, load_params
 from ncn.settings.profiles import PROFILES, experiment
 
-pytest_plugins = ["tests.browser"]
+pytest_plugins = ["tests.browser", "tests.corpus.vocabulary", "tests.generation.saved"]
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / "tests" / "params.yaml"  # not the user's, so that no value of theirs fails a test
