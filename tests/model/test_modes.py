@@ -31,7 +31,7 @@ from ncn.scoring.leak import future_leak
 from ncn.settings import Params, load_params
 from ncn.signals import SIGNALS
 from ncn.training.loop import train_model
-from tests.conftest import ROOT, VOCABULARY, special, with_arm
+from tests.conftest import PARAMS, VOCABULARY, special, with_arm
 
 MODES: dict[str, dict[str, Any]] = {
     "baseline": {"controller": "none"},
@@ -80,7 +80,7 @@ def tokens(seed: int = 0, batch: int = 2, length: int = 24) -> Tensor:
 @cache
 def trained(mode: str) -> LanguageModel:
     """A small model of that mode after 40 steps at a high learning rate."""
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(PARAMS)
     shape = {"d_model": 32, "n_layers": 3, "n_heads": 4, "d_ff": 48, "context_length": 40}
     training = {"lr": 0.02, "warmup_steps": 5, "micro_batch_size": 8, "epochs": 10.0}
     params = params.model_copy(

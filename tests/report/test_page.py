@@ -38,9 +38,8 @@ from ncn.report.page import headline, render
 from ncn.report.page_charts import page_charts, tables_of
 from ncn.report.vega import to_svg
 from ncn.settings import PUBLISHED_SERIES, Params
-from ncn.settings.profiles import experiment
 from stages import report as stage
-from tests.conftest import ROOT
+from tests.conftest import profiled
 from tests.results import N_SEQUENCES, VERDICTS, summary_of, write_results
 
 
@@ -388,7 +387,7 @@ def test_among_many_arms_an_interval_alone_tells_no_arm_apart(params: Params) ->
 
 
 def test_many_arms_share_a_sentence_and_their_words_are_folded(params: Params) -> None:
-    more = experiment("ablations", ROOT / "params.yaml")
+    more = profiled("ablations")
     write_results(more)
     shown = headline(more, gather(more))
     assert len(shown.sentences) == 2
@@ -438,7 +437,7 @@ def test_what_never_moves_is_no_chart(params: Params) -> None:
 
 
 def test_every_arm_of_the_ablations_has_a_colour_of_its_own(params: Params) -> None:
-    arms = experiment("ablations", ROOT / "params.yaml").arms
+    arms = profiled("ablations").arms
     assert len(arms) > len(params.arms) + 5
     assert len(set(arm_colours([PUBLISHED_SERIES, *arms]).values())) == len(arms) + 1
 
