@@ -19,6 +19,7 @@ PUBLISHED_SETTINGS = {
     "model.context_length": 512,
     "train.epochs": 1,
 }
+PUBLISHED_SIGNALS = ("gain", "precision", "ffn_gate")  # preprint table 1
 GAIN_RANGE = (0.99, 1.05)  # in which all gains are said to stay
 PRECISION_CLAMP = 4.0  # above which fp16 is said to fail
 PLAIN_PLATEAU = (5.5, 6.0)  # perplexity at which plain transformers of the class are said to stop

@@ -30,7 +30,7 @@ from ncn.model import load_model
 from ncn.model.device import pick_device
 from ncn.model.inputs import validation_rows
 from ncn.scoring.leak import future_leak
-from ncn.scoring.losses import clusters_of, mean_by, score_tokens
+from ncn.scoring.losses import clusters_of, mean_by, mean_over, score_tokens
 from ncn.scoring.probes import probe
 from ncn.scoring.yardsticks import yardsticks
 from ncn.settings import load_params
@@ -67,27 +67,30 @@ def main() -> None:
         leak = future_leak(model, few, params.seed)
         counts = yardsticks(open_rows(TOKENS, "train"), rows.tokens, meta["vocab_size"])
         probes = probe(model, few)
-    mean = float(losses["loss"].mean(dtype="float64"))
+    unit = meta["split"]["unit"]
+    kind = "sequence" if unit == "sequence" else "story"
+    clusters = clusters_of(validation.tokens, unit, meta["end_of_text"])[chosen]
+    by_cluster = mean_by(kind, clusters, losses)
+    mean = mean_over(by_cluster, "loss")
+    over_tokens = float(losses["loss"].mean(dtype="float64"))
     summary = {
         "arm": arguments.arm,
         "seed": arguments.seed,
         "sequences": len(rows),
         "val_loss": mean,
         "val_ppl": math.exp(mean),
-        "val_bpb": mean / math.log(2) / meta["val"]["bytes_per_token"],
+        # Of the mean over tokens, its last digit other: metrics/summary.json is to keep its own.
+        "val_bpb": over_tokens / math.log(2) / meta["val"]["bytes_per_token"],
         "future_leak": leak,
         "yardsticks": counts._asdict(),
         "probes": probes,
     }
     if "reactive_loss" in losses:
-        summary["val_ppl_reactive"] = math.exp(losses["reactive_loss"].mean(dtype="float64"))
+        summary["val_ppl_reactive"] = math.exp(mean_over(by_cluster, "reactive_loss"))
     write_json(evaluation_metrics(run), summary)
     sequences = np.broadcast_to(chosen[:, None], losses["loss"].shape)
     write_tsv(sequence_losses(run), mean_by("sequence", sequences, losses))
-    unit = meta["split"]["unit"]
-    clusters = clusters_of(validation.tokens, unit, meta["end_of_text"])[chosen]
-    kind = "sequence" if unit == "sequence" else "story"
-    write_tsv(cluster_losses(run), mean_by(kind, clusters, losses))
+    write_tsv(cluster_losses(run), by_cluster)
     print(f"{run}: {mean:.4f} nats a token, perplexity {math.exp(mean):.4f}, {len(rows)} sequences")
 
 

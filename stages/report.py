@@ -7,9 +7,10 @@ Out: metrics/claims.json; plots/report.html, self-contained.
 from ncn.common.errors import run_command
 from ncn.common.files import write_json, write_text
 from ncn.common.paths import CLAIMS, REPORT
-from ncn.report.claims import judge, read_metrics
+from ncn.report.claims import judge
 from ncn.report.inputs import gather
 from ncn.report.page import render
+from ncn.report.rules import read_metrics
 from ncn.settings import load_params
 
 

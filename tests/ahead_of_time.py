@@ -74,7 +74,7 @@ def cross_entropy(backward: bool, dtype: str) -> Case:
     chosen = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     sizes = linear_cross_entropy._launch(chosen, 256, backward)
     options = {name: sizes.pop(name) for name in ("num_warps", "num_stages")}
-    fp32 = ("losses", "top", "log_total", "mean", "d_losses", "d_lse", "dw")
+    fp32 = ("losses", "top", "log_total", "mean", "d_losses", "dw")
     types = {f"{name}_ptr": "*fp32" for name in fp32} | {"targets_ptr": "*i64"}
     kernel = linear_cross_entropy._backward if backward else linear_cross_entropy._forward
     constants = sizes if backward else sizes | {"WITH_MEAN": True}

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ncn.analysis.verdict import reads_the_future, verdict_of
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
 from ncn.common.paths import (
@@ -49,9 +50,11 @@ from ncn.statistics.estimate import (
     perplexity_difference,
 )
 from ncn.statistics.interval import LEVEL, Floats
+from ncn.statistics.mean import mean_loss_over
 
 BASELINE = "baseline"
 POWER = 0.8
+SIDES = {"better": "lower than", "worse": "higher than", "open": "not distinguishable from"}
 
 
 class Scores(NamedTuple):
@@ -140,14 +143,14 @@ def compare(
     differences: dict[str, dict[str, Any]] = {}
     for arm, mine in scores.items():
         loss, ppl = estimated([mine.sums], mean_loss), estimated([mine.sums], perplexity)
-        by_seed = mine.sums.sum(axis=1) / mine.tokens.sum()
+        by_seed = mean_loss_over(mine.sums, mine.tokens)
         spread[arm] = {
             "val_loss": _spread(by_seed, loss, seeds),
             "val_ppl": _spread(np.exp(by_seed), ppl, seeds),
         }
         entry = {"val_loss": loss.value, "val_ppl": math.exp(loss.value)} | mine.summary
         if mine.reactive is not None:
-            entry["val_ppl_reactive"] = math.exp(mine.reactive.mean(0).sum() / mine.tokens.sum())
+            entry["val_ppl_reactive"] = math.exp(mean_loss_over(mine.reactive.mean(0), mine.tokens))
         if arm != BASELINE and BASELINE in scores:
             base = scores[BASELINE].sums
             headline = estimated([mine.sums, base], perplexity_difference)
@@ -193,7 +196,7 @@ def compare(
         "arms": spread,
         "differences": differences,
     }
-    words = {arm: in_words(arm, entry, comparison) for arm, entry in summary.items()}
+    words = {arm: in_words(arm, summary, comparison) for arm in summary}
     comparison["in_words"] = {arm: words.get(arm) or f"{missing[arm]}." for arm in arms}
     return summary, comparison
 
@@ -210,40 +213,38 @@ def _spread(by_seed: Floats, of_mean: Estimate, seeds: Sequence[int]) -> dict[st
     }
 
 
-def in_words(arm: str, entry: dict[str, Any], comparison: dict[str, Any]) -> str:
-    """What the entry of an arm says, and what it does not say."""
+def in_words(arm: str, summary: dict[str, Any], comparison: dict[str, Any]) -> str:
+    """What the figures of an arm say, and what they do not say."""
+    entry, verdict = summary[arm], verdict_of(arm, summary, comparison)
     n_seeds, many = len(comparison["seeds"]), f"{comparison['clusters']:,}"
     kind = {"story": "stories", "sequence": "sequences"}[comparison["cluster"]]
     text = f"{arm}: perplexity {entry['val_ppl']:.4f}"
     if n_seeds > 1:
         text += f" (sd {comparison['arms'][arm]['val_ppl']['sd']:.4f} over {n_seeds} seeds)"
-    if "delta_ppl" not in entry:
+    if verdict is None:
         text += "."
     else:
-        low, high = entry["delta_ppl_low"], entry["delta_ppl_high"]
-        verdict = (
-            "lower than" if high < 0 else "higher than" if low > 0 else "not distinguishable from"
-        )
+        value, low, high = verdict.difference
         over = f"{many} {kind}" if n_seeds == 1 else f"{n_seeds} seeds and {many} {kind}"
         text += (
-            f", {verdict} the baseline's ({entry['delta_ppl']:+.4f}, 95 % interval {low:+.4f} to"
-            f" {high:+.4f} over {over})."
+            f", {SIDES[verdict.by_interval]} the baseline's ({value:+.4f}, 95 % interval {low:+.4f}"
+            f" to {high:+.4f} over {over})."
         )
-        difference = comparison["differences"][arm]
-        if not low <= 0 <= high and difference["p_holm"] >= LEVEL:
+        if verdict.may_be_chance:
             text += (
                 f" With {len(comparison['differences'])} compared, that may be chance"
-                f" (p = {difference['p_holm']:.2g} after Holm)."
+                f" (p = {verdict.p:.2g} after Holm)."
             )
-        if difference["equivalent"]:
+        if verdict.equivalent:
             text += f" The difference is within +-{comparison['margin']:g} nats (TOST)."
-        if n_seeds == 1:
+        if not verdict.of_the_method:
             text += " One seed: this interval speaks of these two checkpoints, not of the method."
+        detectable = comparison["differences"][arm]["smallest_detectable"]
         text += (
-            f" This design finds a true difference of {difference['smallest_detectable']:.4f} nats"
-            f" in {POWER:.0%} of cases, smaller ones less often."
+            f" This design finds a true difference of {detectable:.4f} nats in {POWER:.0%} of"
+            " cases, smaller ones less often."
         )
-    if entry["future_leak"] > 0:
+    if reads_the_future(entry):
         text += (
             f" It reads the future: a later token moves earlier logits by up to"
             f" {entry['future_leak']:.3g}, so this is not a language model's perplexity."

@@ -4,10 +4,12 @@ committed one. `make repro` ends with it."""
 import argparse
 import json
 import subprocess
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from ncn.analysis.verdict import reads_the_future
 from ncn.common.files import read_json
+from ncn.common.nested import leaves
 from ncn.common.paths import COMPARISON, REPORT, SUMMARY
 from ncn.common.timing import read_timing
 
@@ -24,8 +26,7 @@ def difference(entry: dict[str, float]) -> str | None:
 
 def sees_the_future(entry: dict[str, float]) -> str:
     """The future leak in words."""
-    leak = entry["future_leak"]
-    return f"yes: logits move by {leak:.2g}" if leak > 0 else "no"
+    return f"yes: logits move by {entry['future_leak']:.2g}" if reads_the_future(entry) else "no"
 
 
 def table(summary: Summary) -> str:
@@ -59,18 +60,18 @@ def times() -> str:
     return "\n".join(lines)
 
 
-def numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of a nested JSON value, with its dotted key."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from numbers(inner, f"{key}.{name}" if key else name)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield key, value
+def numbers(value: Any) -> dict[str, float]:
+    """Every number of a nested JSON value, by dotted key."""
+    return {
+        key: each
+        for key, each in leaves(value)
+        if isinstance(each, int | float) and not isinstance(each, bool)
+    }
 
 
 def differences(mine: Any, committed: Any) -> str:
     """`identical`, or the largest relative difference and what only one side has."""
-    here, there = dict(numbers(mine)), dict(numbers(committed))
+    here, there = numbers(mine), numbers(committed)
     if here == there:
         return "identical"
     parts = []
@@ -88,12 +89,12 @@ def differences(mine: Any, committed: Any) -> str:
     return "; ".join(parts)
 
 
-def committed_summary() -> Summary | None:
-    """metrics/summary.json of the last commit; None where there is none."""
+def committed(path: Path) -> str | None:
+    """The text of a file in the last commit; None where there is none."""
     shown = subprocess.run(
-        ["git", "show", f"HEAD:./{SUMMARY}"], capture_output=True, text=True, check=False
+        ["git", "show", f"HEAD:./{path}"], capture_output=True, text=True, check=False
     )
-    return json.loads(shown.stdout) if shown.returncode == 0 else None
+    return shown.stdout if shown.returncode == 0 else None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,10 +104,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print what a person wants to see after `dvc repro`."""
     summary = read_json(SUMMARY)
-    committed = committed_summary()
+    before = committed(SUMMARY)
     print(table(summary), *read_json(COMPARISON)["in_words"].values(), sep="\n")
     if taken := times():
         print("times, as the stages last ran here:", taken, sep="\n")
-    same = "none is committed" if committed is None else differences(summary, committed)
+    same = "none is committed" if before is None else differences(summary, json.loads(before))
     print(f"against the committed {SUMMARY}: {same}")
     print(f"report: {REPORT.resolve()}")

@@ -11,22 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, constants, snapshot_download
-from huggingface_hub.errors import (  # type: ignore[attr-defined]
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,  # of its HTTP client, whichever that is
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from ncn.common.errors import InputError
 from ncn.corpus.tokenizer import load_tokenizer
 from ncn.model import LanguageModel, load_model, save_model
 from ncn.model.checkpoint import CONFIG, WEIGHTS
 from ncn.publish.model_card import model_card
+from ncn.sources.hub_errors import Asked, HTTPError, OfflineModeIsEnabled, problem
 
 TOKENIZER_FILES = ("vocab.json", "merges.txt")
 
@@ -156,26 +148,20 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
             f"{repo!r} is no directory and no repository of a hub (OWNER/NAME)"
         ) from None
     except LocalEntryNotFoundError as error:  # neither the hub nor the cache has it
-        raise InputError(_problem(repo, revision, error.__cause__ or error)) from None
+        raise InputError(problem(error.__cause__ or error, _asked(repo, revision))) from None
     except (HTTPError, OfflineModeIsEnabled) as error:
-        raise InputError(_problem(repo, revision, error)) from None
+        raise InputError(problem(error, _asked(repo, revision))) from None
 
 
-def _problem(repo: str, revision: str | None, error: BaseException) -> str:
-    match error:
-        case OfflineModeIsEnabled():
-            return f"HF_HUB_OFFLINE is set, so {repo} is not reached: unset it"
-        case GatedRepoError():  # a RepositoryNotFoundError, so it comes first
-            return f"{repo} is gated: accept its terms on its page and log in with `hf auth login`"
-        case RepositoryNotFoundError():
-            return f"{repo} does not exist, or is private: check the name, or `hf auth login`"
-        case RevisionNotFoundError():
-            return f"{repo} has no revision {revision or 'main'}"
-        case HfHubHTTPError():
-            status = error.response.status_code
-            advice = {
-                401: ": log in with `hf auth login`, or set HF_TOKEN to a token that may write",
-                403: ": your token may not do this; it has to be one that may write there",
-            }.get(status, ": try again later" if status == 429 or status >= 500 else "")
-            return f"{repo}: the hub answered {status} {error.response.reason_phrase}{advice}"
-    return f"{repo}: the hub cannot be reached ({type(error).__name__}): check the network"
+def _asked(repo: str, revision: str | None) -> Asked:
+    """What is asked of the hub, by the arguments that name it."""
+    return Asked(
+        what=repo,
+        repo=repo,
+        revision=revision or "main",
+        check_repo="the name",
+        check_revision="the name of the revision",
+        check_files="what it holds",
+        check="the name",
+        otherwise="unset it",
+    )

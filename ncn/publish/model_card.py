@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ncn.analysis.verdict import reads_the_future
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
 from ncn.common.paths import COMPARISON, SUMMARY, evaluation_metrics, training_metrics
@@ -38,6 +39,7 @@ def model_card(model: LanguageModel, repo: str, run: str | None = None) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["reads_the_future"] = reads_the_future
     results = None if run is None else _results(model, run)
     params = None if run is None else load_params()
     return environment.get_template(TEMPLATE).render(
@@ -85,7 +87,7 @@ def _metadata(repo: str, results: dict[str, Any] | None, params: Params | None) 
         return ModelCardData(**data)
     scored = results["scored"]
     figures = {"Loss (nats a token)": "val_loss", "Perplexity": "val_ppl"}
-    if scored["future_leak"] > 0:
+    if reads_the_future(scored):
         figures = {"Perplexity, scored as it generates": "val_ppl_reactive"}
     return ModelCardData(
         **data,

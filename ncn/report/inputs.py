@@ -6,13 +6,14 @@ worth reading, so nothing here raises for one.
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
+from ncn.common.nested import leaves
 from ncn.common.paths import (
     BENCHMARK,
     BRAIN_SCAN,
@@ -191,16 +192,13 @@ def has_signal(params: Params, arm: str, signal: str) -> bool:
     return has_control(params, arm) and signal in params.control_network(arm).signals
 
 
-def not_finite(value: object, key: str = "") -> Iterator[str]:
+def not_finite(value: object) -> list[str]:
     """The dotted keys under `value` that hold NaN or infinity."""
-    if isinstance(value, dict):
-        for name, each in value.items():
-            yield from not_finite(each, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list):
-        for place, each in enumerate(value):
-            yield from not_finite(each, f"{key}[{place}]")
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield key
+    return [
+        key
+        for key, each in leaves(value, into_lists=True)
+        if isinstance(each, float) and not math.isfinite(each)
+    ]
 
 
 def _numbers(path: Path, rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> list[Row]:

@@ -6,7 +6,7 @@ of its inputs: no time, machine or commit stands on it.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -14,27 +14,32 @@ from typing import Any, NamedTuple, get_args
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ncn.analysis.comparison import BASELINE
+from ncn.analysis.verdict import Side, reads_the_future, verdict_of
+from ncn.common.nested import leaves
 from ncn.figures.palette import arm_colours
 from ncn.published_run import PUBLISHED_RUN_1, differences_to_published
 from ncn.report.charts import CONFIG, ON_DARK, SCAN_COLOURS
-from ncn.report.claims import Verdict
 from ncn.report.inputs import Inputs, has_control, has_signal
-from ncn.report.numbers import DASH, count, interval, is_number, margin, number, typeset
+from ncn.report.numbers import DASH, count, interval, margin, number, typeset
 from ncn.report.page_charts import columns_of, logged, page_charts, tables_of
+from ncn.report.rules import Judgement
 from ncn.report.vega import bundle
 from ncn.settings import PUBLISHED_SERIES, Params
 from ncn.signals import SIGNALS, Signal
-from ncn.statistics.interval import LEVEL
 
-VERDICTS = get_args(Verdict)
+VERDICTS = get_args(Judgement)
 # The packages whose version can change a figure.
 PACKAGES = ("torch", "numpy", "scipy", "tokenizers", "tiktoken", "safetensors", "dvc")
 
 
-# An arm beside the baseline, by its interval; and whether the two are equivalent all the same.
-SIDES = {"better": "better than", "worse": "worse than", "open": "not told apart from"}
+# The verdict on an arm in words; and the answer, by whether the two are equivalent all the same.
+SIDES: dict[Side, str] = {
+    "better": "better than",
+    "worse": "worse than",
+    "open": "not told apart from",
+}
 FEW = 3  # arms with a sentence of their own; more share one
-ANSWERS = {
+ANSWERS: dict[tuple[Side, bool], str] = {
     ("better", False): "In this run, yes.",
     ("better", True): "Too little to matter.",
     ("open", False): "This run cannot tell.",
@@ -62,7 +67,7 @@ def render(params: Params, inputs: Inputs) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"number": number, "interval": interval, "count": count}
-    environment.filters["typeset"] = typeset
+    environment.filters |= {"typeset": typeset, "reads_the_future": reads_the_future}
     differences = differences_to_published(params)
     drawn = page_charts(params, inputs, comparable=not differences)
     colours = arm_colours([PUBLISHED_SERIES, *params.arms])
@@ -114,19 +119,21 @@ def scale_of(signal: Signal) -> dict[str, Any]:
 def headline(params: Params, inputs: Inputs) -> Headline:
     """Whether a control network helped, in words of one reading.
 
-    Arms without a control network, or that see the future, cannot answer: they are told apart.
+    Arms without a control network, or that read the future, cannot answer: the latter are named.
     """
     summary, compared = inputs.summary, inputs.comparison.get("differences", {})
     baseline = number(summary.get(BASELINE, {}).get("val_ppl"))
     within = inputs.comparison.get("margin")
     answers: set[str] = set()
-    told, aside = [], []
-    groups: dict[str, list[str]] = {side: [] for side in SIDES}
+    sentences, aside = [], []
+    groups: dict[Side, list[str]] = {side: [] for side in SIDES}
     for arm, entry in summary.items():
-        value, low, high = (entry.get(f"delta_ppl{end}") for end in ("", "_low", "_high"))
-        if not (is_number(value) and is_number(low) and is_number(high)):
+        verdict = verdict_of(arm, summary, inputs.comparison)
+        if verdict is None:
             continue
-        if entry.get("future_leak"):
+        if verdict.reads_the_future is None:
+            aside.append(f"Whether {arm} reads later tokens is not known: it is not compared.")
+        elif verdict.reads_the_future:
             reactive = entry.get("val_ppl_reactive")
             aside.append(
                 f"{arm} reads later tokens, so its perplexity of {number(entry.get('val_ppl'))} is"
@@ -134,22 +141,23 @@ def headline(params: Params, inputs: Inputs) -> Headline:
                 + (f"; scored as it would generate it has {number(reactive)}." if reactive else ".")
             )
         elif has_control(params, arm):
-            same = compared.get(arm, {}).get("equivalent") is True
-            p = compared.get(arm, {}).get("p_holm")
-            side = side_of(low, high, p)
-            chance = side == "open" and not low <= 0 <= high
-            answers.add(ANSWERS[side, same])
-            middle, lowest, highest = margin(value, low, high)
-            groups[side].append(f"{arm} ({middle})")
-            told.append(
-                f"{arm} is {SIDES[side]} a plain transformer of its size: perplexity"
+            answers.add(ANSWERS[verdict.side, verdict.equivalent])
+            middle, lowest, highest = margin(*verdict.difference)
+            groups[verdict.side].append(f"{arm} ({middle})")
+            chance = f", chance among {len(compared)} arms (p = {number(verdict.p)})"
+            sentences.append(
+                f"{arm} is {SIDES[verdict.side]} a plain transformer of its size: perplexity"
                 f" {number(entry.get('val_ppl'))} against {baseline}, a difference of"
                 f" {middle} (95 % interval {lowest} to {highest})"
-                + (f", chance among {len(compared)} arms (p = {number(p)})" if chance else "")
-                + (f", small enough to count as none (±{within} nats a token)." if same else ".")
+                + (chance if verdict.may_be_chance else "")
+                + (
+                    f", small enough to count as none (±{within} nats a token)."
+                    if verdict.equivalent
+                    else "."
+                )
             )
-    if len(told) > FEW:
-        told = [
+    if len(sentences) > FEW:
+        sentences = [
             f"{SIDES[side].capitalize()} a plain transformer of its size, whose perplexity is"
             f" {baseline}: {', '.join(arms)}."
             for side, arms in groups.items()
@@ -161,14 +169,7 @@ def headline(params: Params, inputs: Inputs) -> Headline:
         helped = {ANSWERS["better", same] for same in (False, True)} & answers
         answer = "It depends on the arm." if helped else "No arm is shown to help."
     nothing = ["No arm with a control network is compared with a baseline here."]
-    return Headline(answer, told + aside or nothing)
-
-
-def side_of(low: float, high: float, p_holm: float | None) -> str:
-    """On which side of the baseline an arm is, by its interval and, among several arms, Holm."""
-    if low <= 0 <= high or (is_number(p_holm) and p_holm >= LEVEL):
-        return "open"
-    return "better" if high < 0 else "worse"
+    return Headline(answer, sentences + aside or nothing)
 
 
 def yardstick_rows(inputs: Inputs) -> list[dict[str, Any]]:
@@ -196,14 +197,14 @@ def settings_in_force(params: Params) -> dict[str, list[tuple[str, str]]]:
     """
     left_out: Any = {"arms": True} | {name: {"hub": {"files"}} for name in ("data", "tokenizer")}
     sections = params.model_dump(exclude=left_out)
-    return {name: list(_flat(section, "")) for name, section in sections.items()}
+    return {
+        name: [(key, _shown(value)) for key, value in leaves(section) if value is not None]
+        for name, section in sections.items()
+    }
 
 
-def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for name, each in value.items():
-            yield from _flat(each, f"{key}.{name}" if key else name)
-    elif isinstance(value, list):
-        yield key, ", ".join(map(str, value)) or "none"
-    elif value is not None:
-        yield key, str(value).lower() if isinstance(value, bool) else str(value)
+def _shown(value: Any) -> str:
+    """The value of a setting, as the page has it."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

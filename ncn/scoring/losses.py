@@ -1,6 +1,7 @@
 """The loss of each validation sequence and story, the same ones for every arm."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from ncn.corpus.rows import Rows
 from ncn.model import LanguageModel
 from ncn.model.inputs import AnyRows, split_rows
 from ncn.settings import Salience
+from ncn.statistics.mean import mean_loss_over
 
 
 @torch.inference_mode()
@@ -64,3 +66,10 @@ def mean_by(
         sums = np.bincount(place.ravel(), values.ravel().astype(np.float64))
         columns[name] = (sums / tokens).tolist()
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def mean_over(by_cluster: Sequence[Mapping[str, Any]], column: str) -> float:
+    """The mean of a loss a token, from what `mean_by` makes: as the comparison computes it."""
+    tokens = np.array([row["tokens"] for row in by_cluster], np.float64)
+    means = np.array([row[column] for row in by_cluster])
+    return float(mean_loss_over(means * tokens, tokens))

@@ -221,5 +221,7 @@ def _of_hub(
             )
         except HFValidationError as error:
             raise InputError(f"{setting}.repo: {error}") from None
-        files.append(Remote(place, url, file.sha256, setting, otherwise, file.bytes, page))
+        files.append(
+            Remote(place, url, file.sha256, setting, otherwise, file.bytes, page, hub.revision)
+        )
     return files

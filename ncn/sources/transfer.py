@@ -17,26 +17,26 @@ from pathlib import Path, PurePosixPath
 
 import requests
 from huggingface_hub import constants, get_hf_file_metadata
-from huggingface_hub.errors import (  # type: ignore[attr-defined]
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HTTPError,  # of its HTTP client, whichever that is
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from ncn.common.errors import InputError
 from ncn.common.files import sha256_of
 from ncn.common.progress import byte_bar
+from ncn.sources.hub_errors import (
+    Asked,
+    HfHubHTTPError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    problem,
+    try_later,
+)
 
 PIECE_BYTES = 1 << 16  # a connection that breaks takes a piece that is not whole with it
 TIMEOUT_S = (10, 60)  # of a mirror: to connect; without a byte
 ATTEMPTS = 5  # in a row that bring nothing new
 RETRY_WAIT_S = 1.0
+KEPT = "; what has arrived is kept"
 # Offsets count the file's own bytes, so the server must not compress them.
 UNCOMPRESSED = {"Accept-Encoding": "identity"}
 
@@ -52,6 +52,7 @@ class Remote:
     otherwise: str  # what to do where there is no network
     bytes: int | None = None  # known for files of a hub
     page: str | None = None  # of its repository, for files of a hub
+    revision: str | None = None  # likewise
 
 
 class _InterruptedError(Exception):
@@ -144,13 +145,8 @@ def _from_hub(file: Remote, part: Path) -> None:
                 expected_size=file.bytes,
                 displayed_filename=PurePosixPath(file.place).name,
             )
-    except OfflineModeIsEnabled:
-        raise InputError(
-            f"HF_HUB_OFFLINE is set, so {file.url} is not fetched: {file.otherwise}"
-        ) from None
-    except HfHubHTTPError as error:
-        status, reason = error.response.status_code, error.response.reason_phrase
-        raise _refusal(file, status, reason, _advice(file, error)) from None
+    except (OfflineModeIsEnabled, HfHubHTTPError) as error:  # no connection that broke
+        raise InputError(problem(error, _asked(file))) from None
     except HTTPError as error:
         raise _InterruptedError(type(error).__name__) from error
     except OSError as error:
@@ -176,7 +172,10 @@ def _from_mirror(file: Remote, part: Path) -> None:
                 part.unlink()
                 return _from_mirror(file, part)
             if status not in (200, 206):
-                raise _refusal(file, status, response.reason, f"check {file.setting}.url")
+                advice = (
+                    f"try again later{KEPT}" if try_later(status) else f"check {file.setting}.url"
+                )
+                raise InputError(f"{file.url} answered {status} {response.reason}: {advice}")
             start = have if status == 206 else 0
             length = response.headers.get("Content-Length")
             total = start + int(length) if length else None
@@ -191,30 +190,19 @@ def _from_mirror(file: Remote, part: Path) -> None:
         raise _InterruptedError(type(error).__name__) from error
 
 
-def _advice(file: Remote, error: HfHubHTTPError) -> str:
-    """What to do about a refusal of the hub."""
-    match error:
-        case GatedRepoError():  # a RepositoryNotFoundError, so it comes first
-            return f"accept the terms at {file.page} and log in with `hf auth login`"
-        case RepositoryNotFoundError():
-            return (
-                f"{file.page} does not exist, or is private (log in with `hf auth login`):"
-                f" check {file.setting}.repo"
-            )
-        case RevisionNotFoundError():
-            return f"{file.page} has no such revision: check {file.setting}.revision"
-        case EntryNotFoundError():
-            return f"no such file at this revision: check {file.setting}.files"
-    if error.response.status_code in (401, 403):
-        return f"see {file.page}, and log in with `hf auth login`"
-    return f"check {file.setting}"
-
-
-def _refusal(file: Remote, status: int, reason: str, advice: str) -> InputError:
-    """An answer without the file, in one line."""
-    if status == 429 or status >= 500:
-        advice = "try again later; what has arrived is kept"
-    return InputError(f"{file.url} answered {status} {reason}: {advice}")
+def _asked(file: Remote) -> Asked:
+    """What is asked of the hub, by the settings that name it."""
+    return Asked(
+        what=file.url,
+        repo=str(file.page),
+        revision=str(file.revision),
+        check_repo=f"{file.setting}.repo",
+        check_revision=f"{file.setting}.revision",
+        check_files=f"{file.setting}.files",
+        check=file.setting,
+        otherwise=file.otherwise,
+        kept=KEPT,
+    )
 
 
 def _size(part: Path) -> int:

@@ -33,6 +33,7 @@ from scipy.optimize import brentq
 from scipy.special import stdtrit as student_quantile  # scipy.stats is slow to import
 
 from ncn.statistics.interval import LEVEL, Floats, Interval
+from ncn.statistics.mean import mean_loss_over
 
 # Mean losses of K arms [K, ...] in nats a token -> the quantity of interest [...].
 Statistic = Callable[[Floats], Floats]
@@ -105,7 +106,7 @@ def estimate(
     n_seeds, n_clusters = losses.shape[1:]
     if n_clusters < 2:
         raise ValueError("an interval needs at least two sequences or stories")
-    by_seed = losses.sum(axis=2) / tokens.sum()  # [K, S]
+    by_seed = mean_loss_over(losses, tokens)  # [K, S]
     mean = by_seed.mean(axis=1)  # [K]
 
     by_cluster = losses.mean(axis=1)  # [K, C]

@@ -3,7 +3,6 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,27 +11,31 @@ from ncn.analysis.comparison import compare, in_words
 from ncn.common.errors import InputError
 from ncn.common.files import write_json
 from ncn.common.paths import cluster_losses, evaluation_metrics, run_name, training_metrics
-from ncn.common.tsv import write_tsv
+from ncn.common.tsv import read_tsv, write_tsv
+from ncn.scoring.losses import mean_over
 
-PLAIN = {"val_ppl": 2.5, "future_leak": 0.0}
 SEEDS = [1, 2, 3]
 
 
-def entry(low: float, high: float, **more: float) -> dict[str, Any]:
-    middle = (low + high) / 2
-    return PLAIN | {"delta_ppl": middle, "delta_ppl_low": low, "delta_ppl_high": high} | more
-
-
-def comparison(n_seeds: int, equivalent: bool = False, p_holm: float = 0.01) -> dict[str, Any]:
+def words(
+    low: float,
+    high: float,
+    n_seeds: int = 2,
+    equivalent: bool = False,
+    p_holm: float = 0.01,
+    **more: float,
+) -> str:
+    """What is said of an arm with this interval."""
     difference = {"equivalent": equivalent, "smallest_detectable": 0.0042, "p_holm": p_holm}
-    return {
+    comparison = {
         "seeds": list(range(n_seeds)),
         "cluster": "story",
         "clusters": 800,
         "margin": 0.01,
         "arms": {"ncn": {"val_ppl": {"sd": 0.0123}}},
-        "differences": {"ncn": difference},
+        "differences": {"ncn": difference | {"delta_ppl": [(low + high) / 2, low, high]}},
     }
+    return in_words("ncn", {"ncn": {"val_ppl": 2.5, "future_leak": 0.0} | more}, comparison)
 
 
 @pytest.mark.parametrize(
@@ -45,42 +48,43 @@ def comparison(n_seeds: int, equivalent: bool = False, p_holm: float = 0.01) -> 
     ],
 )
 def test_the_verdict_follows_the_interval(low: float, high: float, verdict: str) -> None:
-    assert verdict in in_words("ncn", entry(low, high), comparison(2))
+    assert verdict in words(low, high)
 
 
 def test_an_interval_that_holm_takes_for_chance_is_said_to_be_one() -> None:
     chance = "With 1 compared, that may be chance (p = 0.062 after Holm)."
-    assert chance in in_words("ncn", entry(0.1, 0.2), comparison(2, p_holm=0.062))
-    assert "chance" not in in_words("ncn", entry(0.1, 0.2), comparison(2))
-    assert "chance" not in in_words("ncn", entry(-0.1, 0.2), comparison(2, p_holm=0.062))
+    assert chance in words(0.1, 0.2, p_holm=0.062)
+    assert "chance" not in words(0.1, 0.2)
+    assert "chance" not in words(-0.1, 0.2, p_holm=0.062)
 
 
 def test_one_seed_is_said_and_several_are_not() -> None:
     one = "One seed: this interval speaks of these two checkpoints, not of the method."
-    assert one in in_words("ncn", entry(0.1, 0.2), comparison(1))
-    several = in_words("ncn", entry(0.1, 0.2), comparison(3))
+    assert one in words(0.1, 0.2, n_seeds=1)
+    several = words(0.1, 0.2, n_seeds=3)
     assert "One seed" not in several
     assert "sd 0.0123 over 3 seeds" in several
 
 
 def test_equivalence_and_the_smallest_detectable_effect_are_said() -> None:
-    words = in_words("ncn", entry(-0.01, 0.01), comparison(3, equivalent=True))
-    assert "within +-0.01 nats (TOST)" in words
-    assert "0.0042 nats" in words
-    assert "TOST" not in in_words("ncn", entry(-0.01, 0.01), comparison(3))
+    same = words(-0.01, 0.01, equivalent=True)
+    assert "within +-0.01 nats (TOST)" in same
+    assert "0.0042 nats" in same
+    assert "TOST" not in words(-0.01, 0.01)
 
 
 def test_a_leak_is_said_beside_even_a_better_perplexity() -> None:
-    leaking = entry(-0.2, -0.1, future_leak=0.7, val_ppl_reactive=3.25)
-    words = in_words("ncn", leaking, comparison(1))
-    assert "reads the future" in words
-    assert "not a language model's perplexity" in words
-    assert "3.2500" in words
-    assert "reads the future" not in in_words("ncn", entry(-0.2, -0.1), comparison(1))
+    leaking = words(-0.2, -0.1, future_leak=0.7, val_ppl_reactive=3.25)
+    assert "reads the future" in leaking
+    assert "not a language model's perplexity" in leaking
+    assert "3.2500" in leaking
+    assert "reads the future" not in words(-0.2, -0.1)
 
 
 def test_without_a_baseline_there_is_no_verdict() -> None:
-    assert in_words("ncn", PLAIN, comparison(1)) == "ncn: perplexity 2.5000."
+    alone = {"seeds": [1], "cluster": "story", "clusters": 800, "differences": {}}
+    summary = {"ncn": {"val_ppl": 2.5, "future_leak": 0.0}}
+    assert in_words("ncn", summary, alone) == "ncn: perplexity 2.5000."
 
 
 def plant(arm: str, shift: float, seeds: list[int] = SEEDS, noise: float = 0.001) -> None:
@@ -134,6 +138,21 @@ def test_each_arm_has_its_mean_and_spread_over_seeds() -> None:
     assert loss["sd"] == pytest.approx(np.std(values, ddof=1))
     assert loss["low"] < loss["mean"] < loss["high"]
     assert list(full["differences"]["ncn"]["by_seed"]) == ["1", "2", "3"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_run_has_one_mean_loss_to_the_bit_in_evaluate_and_in_compare() -> None:
+    for arm in ("baseline", "ncn"):
+        plant(arm, 0.0, noise=0.3)
+    _, full = compare(["baseline", "ncn"], SEEDS, 99, 0.01, 42)
+    for arm in ("baseline", "ncn"):
+        for seed in SEEDS:
+            rows = [
+                {name: float(cell) for name, cell in row.items()}
+                for row in read_tsv(cluster_losses(run_name(arm, seed)))
+            ]
+            mean = mean_over(rows, "loss")
+            assert full["arms"][arm]["val_loss"]["by_seed"][str(seed)] == mean
 
 
 @pytest.mark.usefixtures("here")

@@ -10,7 +10,6 @@ import pytest
 
 from ncn.common.errors import InputError, run_command
 from ncn.common.files import read_json, replacing, replacing_directory, write_json
-from ncn.common.tsv import read_tsv, write_tsv
 from ncn.model import build_model, save_model
 from ncn.settings import Params
 from tests.conftest import PARAMS, ROOT
@@ -115,31 +114,6 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
         fails("half way")
     assert [each.name for each in tmp_path.rglob("*")] == ["out", "a.json"]
     assert read_json(tmp_path / "out" / "a.json") == 1
-
-
-def test_tables_come_back_as_written(tmp_path: Path) -> None:
-    write_tsv(tmp_path / "t.tsv", [{"arm": "ncn", "loss": 0.1}, {"arm": "b", "loss": 1e-17}])
-    assert read_tsv(tmp_path / "t.tsv") == [
-        {"arm": "ncn", "loss": "0.1"},
-        {"arm": "b", "loss": "1e-17"},
-    ]
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "does not exist"),
-        (b"", "is empty"),
-        (b"a\tb\n1\n", "line 2 has 1 of 2 columns"),
-        (b"a\n\xff\n", "is not UTF-8: invalid start byte at byte 2"),
-    ],
-)
-def test_a_damaged_table_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
-    path = tmp_path / "t.tsv"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=words):
-        read_tsv(path)
 
 
 def test_nan_never_reaches_a_json_file(tmp_path: Path) -> None:

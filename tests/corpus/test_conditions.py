@@ -159,7 +159,9 @@ def test_a_saved_model_keeps_what_its_sliders_mean(tiny: Params, tmp_path: Path)
 
 def test_the_model_card_names_the_inputs(tiny: Params) -> None:
     card = model_card(special(tiny, **INPUTS), "somebody/told")
-    assert "told the task of 3, sliders token_bytes, dialogue, sees the attention entropy |" in card
+    assert (
+        "given one of 3 tasks, sliders token_bytes, dialogue, sees the attention entropy |" in card
+    )
     assert "task" not in model_card(special(tiny), "somebody/plain").partition("## Use")[0]
 
 

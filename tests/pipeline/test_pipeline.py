@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ncn.commands.profile import apply_profile
+from ncn.common.tsv import read_tsv
 from ncn.corpus.tokenizer import train_tokenizer
 from ncn.model import load_model
 from ncn.publish.model_card import model_card
@@ -77,8 +78,8 @@ def test_every_run_has_a_card(project: Project, arm: str, monkeypatch: pytest.Mo
 
 def test_every_arm_scores_the_same_sequences(project: Project) -> None:
     def sequences(arm: str) -> list[str]:
-        lines = (project.folder / f"plots/evaluate/{arm}-1.tsv").read_text().splitlines()
-        return [line.split("\t")[0] for line in lines]
+        rows = read_tsv(project.folder / f"plots/evaluate/{arm}-1.tsv")
+        return [row["sequence"] for row in rows]
 
     assert sequences("baseline") == sequences("ncn") == sequences("ncn_causal")
 

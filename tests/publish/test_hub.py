@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from ncn.__main__ import main
 from ncn.common.errors import InputError
 from ncn.common.files import read_json, write_json
-from ncn.common.paths import evaluation_metrics, training_metrics
+from ncn.common.paths import COMPARISON, evaluation_metrics, run_name, training_metrics
 from ncn.corpus.tokenizer import train_tokenizer
 from ncn.model import LanguageModel, build_model, parameter_count, save_model
 from ncn.publish.hub import fetch_model, from_pretrained, push_to_hub
@@ -22,6 +22,7 @@ from ncn.publish.model_card import model_card
 from ncn.settings import Params
 from tests.conftest import PARAMS, VOCABULARY
 from tests.hub import Hub, Refusal, serve_hub
+from tests.results import write_results
 
 REPO = "someone/ncn-tiny"
 TOKENS = torch.arange(20)[None]
@@ -270,6 +271,21 @@ def test_figures_of_another_model_are_refused(
         push_to_hub(other, REPO, run="ncn-9")
     assert not hub.requests
     assert "was not scored" in model_card(other, REPO)
+
+
+@pytest.mark.parametrize("arm", ["baseline", "ncn", "ncn_causal"])
+def test_every_run_of_the_experiment_has_its_card(tiny: Params, arm: str) -> None:
+    shutil.copy(PARAMS, "params.yaml")
+    model = build_model(tiny, arm, VOCABULARY)
+    write_results(tiny)
+    run = run_name(arm, tiny.seeds[0])
+    mine = {"parameters": parameter_count(model.config), "d_ff": model.config.d_ff}
+    write_json(training_metrics(run), read_json(training_metrics(run)) | mine)
+    card = model_card(model, REPO, run)
+    assert f"{read_json(evaluation_metrics(run))['val_loss']:.4f} nats a token" in card
+    for words in read_json(COMPARISON)["in_words"].values():
+        assert f"- {words}\n" in card
+    assert "\n\n\n" not in card
 
 
 def test_the_lines_that_load_a_model_work(model: LanguageModel) -> None:

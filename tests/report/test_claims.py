@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from ncn.common.paths import CLAIMS as CLAIMS_FILE
-from ncn.report.claims import CLAIMS, NO, UNDECIDED, UNTESTABLE, YES, Metrics, judge, read_metrics
+from ncn.report.claims import CLAIMS, judge, judged_arms
+from ncn.report.rules import NO, UNDECIDED, UNTESTABLE, YES, Metrics, read_metrics
 from ncn.settings import Params
+from ncn.signals import SIGNALS
+from ncn.training import spikes
 
 ARMS = ("baseline", "ncn", "ncn_causal")
 VERDICTS = {YES, NO, UNDECIDED, UNTESTABLE}
@@ -69,6 +72,7 @@ def favourable() -> dict[str, Any]:
     return {
         "summary": {arm: {"future_leak": 0.5 if arm == "ncn" else 0.0} for arm in ARMS},
         "comparison": {
+            "seeds": [1, 2],
             "arms": {
                 arm: {"val_loss": interval, "val_ppl": {"mean": 5.7, "low": 5.6, "high": 5.8}}
                 for arm in ARMS
@@ -258,12 +262,20 @@ def test_a_test_that_nothing_could_pass_decides_nothing(experiment: Params) -> N
     for settings, verdict in ((experiment, NO), (small, UNDECIDED)):
         found = verdicts(settings, content)
         assert found["layers.ncn"] == found["but.ncn"] == verdict
+    enough = experiment.brain_scan.model_copy(update={"initialisations": 39})
+    for signals, verdict in ((1, NO), (2, UNDECIDED)):  # Holm multiplies 1 in 40 by so many
+        names = list(SIGNALS)[:signals]
+        scan("word", signals=dict.fromkeys(names, LIKE_OTHERS))(content)
+        found = verdicts(experiment.model_copy(update={"brain_scan": enough}), content)
+        assert found["but.ncn"] == verdict
     scan("specialisation", precision=REVERSED)(content)
     assert verdicts(small, content)["layers.ncn"] == NO
 
 
 def test_one_seed_decides_nothing_about_the_method(experiment: Params) -> None:
-    found = verdicts(experiment.model_copy(update={"seeds": [1]}), favourable())
+    content = favourable()
+    content["comparison"]["seeds"] = [1]
+    found = verdicts(experiment.model_copy(update={"seeds": [1]}), content)
     assert found["below_plain.ncn_causal"] == found["grammar.ncn"] == UNDECIDED
     assert found["cache.ncn"] == YES
 
@@ -295,6 +307,54 @@ def test_without_a_control_network_its_claims_are_not_testable(experiment: Param
     found = verdicts(plain, favourable())
     assert found["gate"] == found["cache"] == UNTESTABLE
     assert found["plateau"] == YES
+
+
+def test_a_claim_asks_of_an_arm_the_signals_that_it_is_about(experiment: Params) -> None:
+    arms = {"baseline": {"controller": "none"}, "ncn": {"signals": ["gain"]}}
+    arms |= {"ncn_causal": {"signals": ["gain", "ffn_gate"], "salience": "causal"}}
+    found = verdicts(experiment.model_copy(update={"arms": arms}), favourable())
+    by_claim: dict[str, list[str]] = {}
+    for name in found:
+        claim, _, arm = name.partition(".")
+        by_claim.setdefault(claim, []).append(arm)
+    assert by_claim["gain_range"] == by_claim["cache"] == ["ncn", "ncn_causal"]
+    assert by_claim["gate"] == ["ncn_causal"]
+    assert found["layers"] == found["fp16"] == UNTESTABLE
+    assert {v for n, v in found.items() if n not in ("layers", "fp16")} == {YES}
+
+
+def test_the_arm_judged_is_the_one_nearest_to_the_published_form(experiment: Params) -> None:
+    arms = {"gain_only": {"signals": ["gain"]}, "frozen": {"frozen": True}, "still": {}}
+    arms |= {"twin": {}, "static": {"controller": "static"}, "reactive": {"salience": "reactive"}}
+    several = experiment.model_copy(update={"arms": arms})
+    assert judged_arms(several, ()) == judged_arms(several, ("gain", "precision")) == ["still"]
+    alone = experiment.model_copy(update={"arms": {"gain_only": {"signals": ["gain"]}}})
+    assert judged_arms(alone, ("gain",)) == ["gain_only"]
+    assert judged_arms(alone, ("precision",)) == []
+
+
+def test_the_rule_of_stability_quotes_what_counts_as_a_spike() -> None:
+    (rule,) = (claim.rule_in_words for claim in CLAIMS if claim.name == "stable")
+    assert f"more than {spikes.DEVIATIONS:g} robust standard deviations" in rule
+    assert f"up to {spikes.STEPS} losses before it, of at least {spikes.MINIMUM})" in rule
+
+
+@pytest.mark.parametrize(
+    ("lowest", "skipped", "words"),
+    [
+        (None, None, "no loss scaler was in use"),
+        (1.0, 0, "no loss scaler was in use"),  # fp32, bf16: every row says 1
+        (1.0, 16, "lowest loss scale 1"),
+        (32768.0, 1, "lowest loss scale 32768"),
+    ],
+)
+def test_a_loss_scale_is_told_only_where_a_scaler_was_in_use(
+    experiment: Params, lowest: float | None, skipped: int | None, words: str
+) -> None:
+    content = favourable()
+    scaled(loss_scale_min=lowest, skipped=skipped)(content)
+    found = judge(Metrics(experiment, **content))["claims"]
+    assert f"; {words}." in next(each["evidence"] for each in found if each["id"] == "stable.ncn")
 
 
 @pytest.mark.parametrize("name", list(favourable()))

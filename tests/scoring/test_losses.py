@@ -13,7 +13,7 @@ from ncn.corpus.split import choose_sequences
 from ncn.model import LanguageModel, build_model
 from ncn.model.inputs import split_rows
 from ncn.scoring.leak import future_leak
-from ncn.scoring.losses import clusters_of, mean_by, score_tokens
+from ncn.scoring.losses import clusters_of, mean_by, mean_over, score_tokens
 from ncn.scoring.yardsticks import yardsticks
 from ncn.settings import Params
 from tests.conftest import VOCABULARY, special
@@ -120,5 +120,6 @@ def test_clusters_keep_the_mean_loss() -> None:
     assert sum(row["tokens"] for row in table) == 30
     total = sum(row["tokens"] * row["loss"] for row in table)
     assert total / 30 == pytest.approx(losses.mean(dtype=np.float64))
+    assert mean_over(table, "loss") == pytest.approx(losses.mean(dtype=np.float64))
     first = table[0]
     assert first["loss"] == pytest.approx(losses[groups == first["story"]].mean())

@@ -280,7 +280,10 @@ def test_a_wrong_size_stops_before_the_scratch_is_lost(hub: Hub) -> None:
 @pytest.mark.parametrize(
     ("refusal", "advice"),
     [
-        (Refusal(401, "GatedRepo"), "accept the terms at .*/datasets/owner/stories and log in"),
+        (
+            Refusal(401, "GatedRepo"),
+            "/datasets/owner/stories is gated: accept its terms there and log in",
+        ),
         (Refusal(403, "GatedRepo"), "log in with `hf auth login`"),
         (Refusal(401), "log in with `hf auth login`"),
         (Refusal(401, "RepoNotFound"), "does not exist, or is private"),

@@ -1,0 +1,145 @@
+"""Rules about the result: how low the perplexity is, and what becomes of it in stories."""
+
+import math
+
+import numpy as np
+
+from ncn.analysis.comparison import BASELINE
+from ncn.analysis.verdict import reads_the_future, verdict_of
+from ncn.common.paths import COMPARISON, SAMPLES, SUMMARY
+from ncn.published_run import PLAIN_PLATEAU, PUBLISHED_RUN_1
+from ncn.report.rules import (
+    COMPARE,
+    GENERATE,
+    NO,
+    UNDECIDED,
+    YES,
+    Finding,
+    Metrics,
+    MissingError,
+    claim,
+    look,
+    only_as_published,
+)
+from ncn.statistics.estimate import estimate, loss_difference
+
+SAME_LOSS = 0.01  # nats a token: closer than that counts as the published loss
+FEWEST_TEXTS = 20  # generated texts, below which no share is worth a verdict
+GAIN_WORTH = 0.05  # share of things: less is no gain worth the name
+
+
+@claim("perplexity", "Validation perplexity 4.52 at 18 M parameters", "5", COMPARE)
+def perplexity_as_published(metrics: Metrics, arm: str) -> Finding:
+    """Testable with the published data, tokenizer, size and epochs only. Supported if the interval
+    of the validation loss lies below the published 1.5082 + 0.01 nats, not supported if above.
+    """
+    only_as_published(metrics.params)
+    loss = look(metrics.comparison, COMPARISON, "arms", arm, "val_loss")
+    low, high = (look(loss, COMPARISON, end) for end in ("low", "high"))
+    bar = PUBLISHED_RUN_1["val_loss"] + SAME_LOSS
+    verdict = YES if high <= bar else NO if low > bar else UNDECIDED
+    ppl = math.exp(look(loss, COMPARISON, "mean"))
+    return Finding(
+        verdict,
+        f"Perplexity {ppl:.4f} [{math.exp(low):.4f}, {math.exp(high):.4f}], published"
+        f" {PUBLISHED_RUN_1['val_ppl']}; {leak_in_words(metrics, arm)}.",
+        ppl,
+        [math.exp(low), math.exp(high)],
+        "perplexity",
+    )
+
+
+@claim(
+    "plateau",
+    "Plain transformers of this size stop at perplexity 5.5 to 6.0",
+    "5",
+    COMPARE,
+    needs=None,
+)
+def plateau(metrics: Metrics) -> Finding:
+    """Testable with the published data, tokenizer, size and epochs only. Supported if the interval
+    of the baseline's perplexity lies at or above 5.5, not supported if below it.
+    """
+    only_as_published(metrics.params)
+    ppl = look(metrics.comparison, COMPARISON, "arms", BASELINE, "val_ppl")
+    mean, low, high = (look(ppl, COMPARISON, key) for key in ("mean", "low", "high"))
+    verdict = YES if low >= PLAIN_PLATEAU[0] else NO if high < PLAIN_PLATEAU[0] else UNDECIDED
+    return Finding(
+        verdict,
+        f"The baseline reaches perplexity {mean:.4f} [{low:.4f}, {high:.4f}].",
+        mean,
+        [low, high],
+        "perplexity",
+    )
+
+
+@claim("below_plain", "Perplexity below a plain transformer's of as many parameters", "5", COMPARE)
+def below_plain(metrics: Metrics, arm: str) -> Finding:
+    """Supported if the 95 % interval of delta_ppl over at least two seeds lies below 0 (p < 0.05
+    after Holm over the arms); not supported if above 0 or the arm is equivalent to the baseline; an
+    arm that sees the future is scored as it would generate, by its interval; else, and with one
+    seed, undecided.
+    """
+    look(metrics.summary, SUMMARY, arm, "future_leak")
+    reactive = bool(reads_the_future(metrics.summary[arm]))
+    figures = look(metrics.comparison, COMPARISON, "differences", arm)
+    for key in ("reactive",) if reactive else ("delta_ppl", "equivalent", "p_holm"):
+        look(figures, COMPARISON, key)
+    seeds = len(look(metrics.comparison, COMPARISON, "seeds"))
+    found = verdict_of(arm, metrics.summary, metrics.comparison, reactive)
+    if found is None:
+        raise MissingError(f"{COMPARISON} has no interval of {arm}")
+    value, low, high = found.difference
+    if not found.of_the_method or (found.side == "open" and not found.equivalent):
+        verdict = UNDECIDED
+    else:
+        verdict = YES if found.side == "better" and not found.equivalent else NO
+    scored = ", scored as it would generate," if reactive else ""
+    return Finding(
+        verdict,
+        f"delta_ppl {value:+.4f} [{low:+.4f}, {high:+.4f}]{scored} over {seeds}"
+        f" seed{'s' if seeds > 1 else ''}"
+        f"{'' if found.p is None else f' (p = {found.p:.2g} after Holm)'};"
+        f" {leak_in_words(metrics, arm)}.",
+        value,
+        [low, high],
+        "perplexity",
+    )
+
+
+@claim("objects", "Object permanence in generated stories", "5", GENERATE)
+def object_permanence(metrics: Metrics, arm: str) -> Finding:
+    """Of the things that the first half of a validation row begins, how many does the model's own
+    second half name again? Supported if more than the baseline's by the 95 % interval, over two
+    seeds or more; not supported if the interval lies below a gain of 0.05; else, with one seed,
+    with fewer than 20 rows or if no model names anything again, undecided.
+    """
+    recall = look(metrics.samples, SAMPLES, "recall")
+    things, text = (np.array(look(recall, SAMPLES, key), np.float64) for key in ("things", "text"))
+    if len(things) < FEWEST_TEXTS:
+        raise MissingError(f"{len(things)} rows begin a thing; at least {FEWEST_TEXTS} are needed")
+    mine, theirs = (
+        np.array([look(recall, SAMPLES, "runs", run) for run in metrics.runs(each)], np.float64)
+        for each in (arm, BASELINE)
+    )
+    params = metrics.params
+    value, low, high = estimate(
+        [mine, theirs], things, loss_difference, params.eval.bootstrap, params.seed
+    ).interval()
+    more = YES if len(params.seeds) > 1 else UNDECIDED
+    shares = [each.mean(axis=0).sum() / things.sum() for each in (mine, theirs, text[None])]
+    return Finding(
+        more if low > 0 else NO if high < GAIN_WORTH and any(shares[:2]) else UNDECIDED,
+        f"Of {int(things.sum())} things in {len(things)} rows the arm names {shares[0]:.1%} again,"
+        f" the baseline {shares[1]:.1%}, the stories themselves {shares[2]:.1%}.",
+        value,
+        [low, high],
+        "share of things, arm - baseline",
+    )
+
+
+def leak_in_words(metrics: Metrics, arm: str) -> str:
+    """Whether an arm's perplexity is a language model's."""
+    leak = look(metrics.summary, SUMMARY, arm, "future_leak")
+    reads = reads_the_future(metrics.summary[arm])
+    return f"it reads the future (leak {leak:.2g})" if reads else "it does not read the future"
