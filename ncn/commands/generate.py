@@ -21,7 +21,6 @@ from ncn.model.control import ControlNetwork
 from ncn.model.device import pick_device
 from ncn.settings import END_OF_TEXT
 
-
 VOCABULARY = "vocab.json"  # beside a model: the tokenizer came along, as from the hub
 
 

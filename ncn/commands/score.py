@@ -71,7 +71,9 @@ def run(arguments: argparse.Namespace) -> None:
     )
     control = model.config.control
     future = control is not None and control.salience == "global" and not arguments.salience
-    modes: list[Salience | None] = [arguments.salience, *(["reactive"] if future else [])]
+    modes: list[Salience | None] = [arguments.salience]
+    if future:
+        modes.append("reactive")
     print(f"{'':12}{'loss':>10}{'perplexity':>14}{'bits a byte':>14}", flush=True)
     for mode in modes:
         losses = token_losses(model, text.tokens, arguments.batch_size, mode, conditions)
