@@ -1,4 +1,4 @@
-"""README.md and docs/ as the tests read them: the commands of each page, and what it shows of them."""
+"""README.md and docs/ as the tests read them: commands, and the output that is shown."""
 
 import re
 from dataclasses import dataclass

@@ -113,9 +113,8 @@ def test_a_page_names_only_what_exists(page: str) -> None:
     for command in re.findall(r"python -m ncn ([a-z][\w-]*)", text):
         assert command in COMMANDS, command
     params = read_yaml(ROOT / "params.yaml")
-    for section, key in re.findall(rf"\b({'|'.join(params)})\.([a-z]\w*)\b(?!/)", text):
-        if isinstance(params[section], dict) and (section, key) not in {("data", "md")}:
-            assert key in params[section] or section in ("arms",), f"{section}.{key}"
+    for section, key in re.findall(rf"[`' ]({'|'.join(params)})\.(\w+)[`:=]", text):
+        assert key in params[section], f"{section}.{key}"
     for path in re.findall(r"`((?:ncn|stages|kernels|tests|profiles)/[\w./]+)`", text):
         if "NAME" not in path:
             assert (ROOT / path).exists(), path
