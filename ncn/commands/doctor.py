@@ -29,8 +29,8 @@ REMOTE_SECONDS = 15
 # Prints `there` or `absent`; what it raises ends in a line on stderr.
 REACH = """
 from dvc.repo import Repo
-odb = Repo(".").cloud.get_remote_odb()
-print("there" if odb.fs.exists(odb.path) else "absent")
+remote = Repo(".").cloud.get_remote()
+print("there" if remote.fs.exists(remote.path) else "absent")
 """
 
 
