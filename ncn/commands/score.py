@@ -152,6 +152,6 @@ def token_losses(
     losses = []
     for rows in windows:
         task = None if conditions.task is None else conditions.task.cpu().expand(len(rows))
-        told = ConditionedRows(rows, Conditions(task))
-        losses.append(score_tokens(model, told, batch_size, salience, description).ravel())
+        conditioned = ConditionedRows(rows, Conditions(task))
+        losses.append(score_tokens(model, conditioned, batch_size, salience, description).ravel())
     return np.concatenate(losses)
