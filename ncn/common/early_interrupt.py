@@ -1,7 +1,7 @@
 """Imported first by a command that takes seconds to import the rest: ^C ends it with one line.
 
 Torch's imports lose a KeyboardInterrupt, so that the command would go on, or they abort with it.
-`ncn.errors.run_command` puts the usual handler back.
+`ncn.common.errors.run_command` puts the usual handler back.
 """
 
 import os

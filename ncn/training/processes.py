@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ncn.common.errors import InputError, mendable
+from ncn.common.errors import InputError, fixable
 from ncn.common.files import read_json
 from ncn.common.progress import say
 from ncn.common.stopping import die_with_parent
@@ -94,7 +94,7 @@ def _report(error: Exception) -> None:
     """
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-    words = mendable(error)
+    words = fixable(error)
     get_error_handler().record_exception(InputError(words) if words else error)
     if words and os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID:
         raise SystemExit(1) from None
