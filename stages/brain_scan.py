@@ -53,9 +53,9 @@ def main() -> None:
                 continue
             summary[run], rows = scan_run(model, seed, tokenizer, settings.texts)
             scans += [labels | row for row in rows]
-            told = validation_rows(TOKENS, model)
-            counts = np.bincount(told.tokens.ravel(), minlength=tokenizer.vocab_size)
-            chosen = told[choose_sequences(len(told), settings.sequences, params.seed)]
+            validation = validation_rows(TOKENS, model)
+            counts = np.bincount(validation.tokens.ravel(), minlength=tokenizer.vocab_size)
+            chosen = validation[choose_sequences(len(validation), settings.sequences, params.seed)]
             if arm not in nulls:
                 nulls[arm] = other_initialisations(model, chosen, tokenizer, settings)
             tests[run], found = examine(

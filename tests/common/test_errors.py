@@ -67,7 +67,7 @@ def test_a_file_that_the_system_refuses_is_one_line(number: int) -> None:
     def refused() -> None:
         raise OSError(number, os.strerror(number), "plots/train/ncn-1.tsv")
 
-    words = f"error: plots/train/ncn-1.tsv: {os.strerror(number)}: mend that and run the same"
+    words = f"error: plots/train/ncn-1.tsv: {os.strerror(number)}: fix that and run the same"
     with pytest.raises(SystemExit, match=words):
         run_command(refused)
 
