@@ -79,7 +79,7 @@ def main() -> None:
         "sequences": len(rows),
         "val_loss": mean,
         "val_ppl": math.exp(mean),
-        # Of the mean over tokens, its last digit other: metrics/summary.json is to keep its own.
+        # By the mean over tokens, which may differ by a last digit: metrics/summary.json quotes it.
         "val_bpb": over_tokens / math.log(2) / meta["val"]["bytes_per_token"],
         "future_leak": leak,
         "yardsticks": counts._asdict(),

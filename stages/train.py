@@ -96,7 +96,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
             "skipped_steps": sum(row.skipped for row in log),
             "data": meta["digest"],
         }
-        with stop.removing_files(run, f"; the same command goes on from {states.folder}"):
+        with stop.folder_may_vanish(run, f"; the same command goes on from {states.folder}"):
             save_model(model, artifacts.model_directory(run))
             write_log(log)
             write_json(artifacts.training_metrics(run), summary)

@@ -5,7 +5,7 @@ containers and refuses every other name, but for one: the configuration object, 
 comes an object that does nothing. So no code of the file's choosing runs. Names of tensors, and
 what follows from their shapes, are in `_shapes` and `_converted`.
 
-The control network is then held against an untrained one. At the published initialisation every
+The control network is then compared with an untrained one. At the published initialisation every
 bias of it is exactly 0 and every norm weight exactly 1; a single optimiser step with a gradient
 moves both. Decay without a gradient would shrink all norm weights alike and leave the biases.
 """

@@ -11,11 +11,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from ncn.analysis.comparison import BASELINE
 from ncn.analysis.verdict import Side, reads_the_future, verdict_of
 from ncn.common.nested import leaves
+from ncn.common.templates import environment
 from ncn.figures.palette import arm_colours
 from ncn.published_run import PUBLISHED_RUN_1, differences_to_published
 from ncn.report.charts import CONFIG, ON_DARK, SCAN_COLOURS
@@ -58,20 +57,13 @@ class Headline(NamedTuple):
 
 def render(params: Params, inputs: Inputs) -> str:
     """The page as HTML: equal arguments give equal text."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"number": number, "interval": interval, "count": count}
-    environment.filters |= {"typeset": typeset, "reads_the_future": reads_the_future}
+    templates = environment(Path(__file__).parent, autoescape=True)
+    templates.filters |= {"number": number, "interval": interval, "count": count}
+    templates.filters |= {"typeset": typeset, "reads_the_future": reads_the_future}
     differences = differences_to_published(params)
     drawn = page_charts(params, inputs, comparable=not differences)
     colours = arm_colours([PUBLISHED_SERIES, *params.arms])
-    return environment.get_template("page.html.j2").render(
+    return templates.get_template("page.html.j2").render(
         params=params,
         inputs=inputs,
         headline=headline(params, inputs),

@@ -8,10 +8,11 @@ import numpy as np
 
 from ncn.analysis.comparison import BASELINE
 from ncn.analysis.verdict import reads_the_future
+from ncn.common.nested import is_number
 from ncn.report import charts
 from ncn.report.charts import CONFIG, Spec
 from ncn.report.inputs import Inputs, Row
-from ncn.report.numbers import interval, is_number
+from ncn.report.numbers import interval
 from ncn.report.vega import to_svg
 from ncn.settings import PUBLISHED_SERIES, Params
 from ncn.signals import SIGNALS

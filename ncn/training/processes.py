@@ -90,7 +90,7 @@ def _report(error: Exception) -> None:
     """Leave word of what ends this rank where torchrun looks for it.
 
     Raises:
-        SystemExit: what a user can mend, and `run_ranks` says it, once for all ranks.
+        SystemExit: what a user can fix, and `run_ranks` says it, once for all ranks.
     """
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
