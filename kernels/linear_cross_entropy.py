@@ -4,19 +4,18 @@ With the hidden states h [N, D], the output weights W [V, D] and a target y_n fo
 
     z = h W^T              lse_n = log sum_v exp z_nv              loss_n = lse_n - z_(n, y_n)
 
-and, with a_n and b_n the gradients of loss_n and lse_n, and p = softmax(z):
+and, with a_n the gradient of loss_n and p = softmax(z), the derivative of log-sum-exp:
 
-    dz_nv = (a_n + b_n) p_nv - a_n [v = y_n]           dh = dz W           dW = dz^T h
+    dz_nv = a_n (p_nv - [v = y_n])                     dh = dz W           dW = dz^T h
 
-(the derivative of log-sum-exp is the softmax). Rows whose target is ignore_index have loss 0 and
-no gradient by it. At the published size z [32768, 50257] alone would be 6.6 GB; the chunked form
+At the published size z [32768, 50257] alone would be 6.6 GB; the chunked form
 makes it some rows at a time, and makes the gradients with it, while the logits are at hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,61 +23,31 @@ from torch.nn import functional as F
 
 from kernels.dispatch import INTERPRETED, Backend, jit, multiplies, tl
 
-Reduction = Literal["none", "mean", "sum"]
+Reduction = Literal["none", "mean"]
 
 CHUNK_LOGITS = 1 << 26  # at most so many at once: 1335 rows of 50,257, 268 MB in fp32
 BLOCK_LOGITS = 1 << 20  # of a chunk, for the softmax on a CPU: what its caches hold
 
 
-@overload
 def linear_cross_entropy(
     h: Tensor,
     weight: Tensor,
     targets: Tensor,
     *,
     backend: Backend,
-    ignore_index: int = ...,
-    reduction: Reduction = ...,
-    return_lse: Literal[False] = ...,
-) -> Tensor: ...
-
-
-@overload
-def linear_cross_entropy(
-    h: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    *,
-    backend: Backend,
-    ignore_index: int = ...,
-    reduction: Reduction = ...,
-    return_lse: Literal[True],
-) -> tuple[Tensor, Tensor]: ...
-
-
-def linear_cross_entropy(
-    h: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    *,
-    backend: Backend,
-    ignore_index: int = -100,
     reduction: Reduction = "mean",
-    return_lse: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor:
     """Cross-entropy of h W^T against `targets`, in nats; see the top of this file.
 
-    Under autocast h and weight are rounded to its type, as a linear layer would; the loss, lse and
-    the sums of the gradients are in fp32 (fp64 for fp64), the gradients in the type of their input.
+    Under autocast h and weight are rounded to its type, as a linear layer would; the loss and the
+    sums of the gradients are in fp32 (fp64 for fp64), the gradients in the type of their input.
 
     Args:
         h: [N, D].
         weight: [V, D], of the type of h.
-        targets: [N], int64, each in 0 ... V - 1 or ignore_index.
+        targets: [N], int64, each in 0 ... V - 1.
         backend: as `kernels.dispatch.resolve` gives it.
-        ignore_index: the target of rows that count for nothing.
-        reduction: none [N], sum, or mean over the rows that count (NaN where none does).
-        return_lse: the log-sum-exp of each row's logits [N] too, ignored rows included.
+        reduction: mean; or none, [N], which the chunked form gives without gradients.
 
     Raises:
         ValueError: shapes or types that do not fit.
@@ -89,8 +58,8 @@ def linear_cross_entropy(
         )
     if targets.shape != h.shape[:1] or targets.dtype != torch.int64:
         raise ValueError(f"targets {list(targets.shape)} {targets.dtype} must be [N] in int64")
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"reduction {reduction!r} must be none, mean or sum")
+    if reduction not in ("none", "mean"):
+        raise ValueError(f"reduction {reduction!r} must be none or mean")
     dtype = h.dtype
     if torch.is_autocast_enabled(h.device.type):
         dtype = torch.get_autocast_dtype(h.device.type)
@@ -99,41 +68,31 @@ def linear_cross_entropy(
     if backend == "triton" and dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise ValueError(f"triton multiplies fp32, fp16 and bf16, not {dtype}")
     if backend == "reference":
-        return reference(h, weight, targets, ignore_index, reduction, return_lse)
+        return reference(h, weight, targets, reduction)
     needs = [torch.is_grad_enabled() and each.requires_grad for each in (h, weight)]
-    if backend == "chunked" and reduction != "none" and not return_lse and any(needs):
-        total, *_ = _total_with_gradients(h, weight, targets, ignore_index, dtype, *needs)
-        return _mean(total, targets, ignore_index) if reduction == "mean" else total
+    if backend == "chunked" and reduction == "mean" and any(needs):
+        total, *_ = _total_with_gradients(h, weight, targets, dtype, *needs)
+        return _mean(total, targets)
     if backend == "triton":
-        losses, lse, *_ = _flash(h, weight, targets, ignore_index, dtype, needs[0])
+        losses, *_ = _flash(h, weight, targets, dtype, needs[0])
     else:
-        losses, lse = _rows(h, weight, targets, ignore_index, dtype)
-    if reduction != "none":
-        losses = losses.sum()
-    if reduction == "mean":
-        losses = _mean(losses, targets, ignore_index)
-    return (losses, lse) if return_lse else losses
+        losses = _rows(h, weight, targets, dtype)
+    return _mean(losses.sum(), targets) if reduction == "mean" else losses
 
 
-def reference(
-    h: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    ignore_index: int,
-    reduction: Reduction,
-    return_lse: bool,
-) -> Tensor | tuple[Tensor, Tensor]:
+def reference(h: Tensor, weight: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
     """The same in plain torch, with all logits at once."""
     logits = F.linear(h, weight)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    loss = F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction=reduction)
-    return (loss, logits.logsumexp(1)) if return_lse else loss
+    return F.cross_entropy(logits, targets, reduction=reduction)
 
 
-def _mean(total: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
-    """The total over the rows that count; NaN without gradient where none does, as in torch."""
-    count = (targets != ignore_index).sum()
-    return (total / count.clamp(min=1)).masked_fill(count == 0, torch.nan)
+def _mean(total: Tensor, targets: Tensor) -> Tensor:
+    """The total over the rows; NaN where there is none, as in torch.
+
+    By a tensor: a GPU would multiply by the reciprocal of a number, which rounds once more.
+    """
+    return total / targets.new_full((), len(targets))
 
 
 def logits_at_once(rows: int, vocab_size: int, backend: Backend) -> int:
@@ -194,67 +153,27 @@ def _chunks(rows: int, vocab_size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, rows, max(size, 1)))
 
 
-def _softmax_(
-    z: Tensor, targets: Tensor, ignore_index: int, gradients: tuple[Tensor, Tensor] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Losses and lse of logits z [n, V], which become dz where `gradients` are those of the two.
+def _softmax_(z: Tensor, targets: Tensor, gradient: float | None = None) -> Tensor:
+    """Losses of logits z [n, V], which become dz where `gradient` is that of each loss.
 
     Whatever the type of z, all is computed in fp32 (fp64 for fp64).
     """
     sums = _sums(z.dtype)
-    losses, lse = z.new_empty(len(z), dtype=sums), z.new_empty(len(z), dtype=sums)
+    losses = z.new_empty(len(z), dtype=sums)
     size = max(BLOCK_LOGITS // z.shape[1], 1) if z.device.type == "cpu" else max(len(z), 1)
-    counts = targets != ignore_index
-    places = targets.where(counts, 0)[:, None]
     for start in range(0, len(z), size):
         block = slice(start, start + size)
-        rows, place = z[block].to(sums), places[block]
-        top = rows.amax(1, keepdim=True)
+        rows, place = z[block].to(sums), targets[block, None]
         # Relative to the largest: at |z| = 1e4 fp32 resolves z only to 1e-3, differences better.
-        picked = rows.sub_(top).gather(1, place)
+        picked = rows.sub_(rows.amax(1, keepdim=True)).gather(1, place)
         total = rows.exp_().sum(1, keepdim=True)
-        lse[block] = (top + total.log())[:, 0]
-        losses[block] = (total.log() - picked)[:, 0].where(counts[block], 0)
-        if gradients is not None:
-            a, b = (each[block, None] for each in gradients)
-            a = a.where(counts[block, None], 0)
-            rows.mul_((a + b) / total)
-            rows.scatter_(1, place, rows.gather(1, place) - a)
+        losses[block] = (total.log() - picked)[:, 0]
+        if gradient is not None:
+            rows.mul_(gradient / total)
+            rows.scatter_(1, place, rows.gather(1, place) - gradient)
             if z.dtype != sums:
                 z[block] = rows
-    return losses, lse
-
-
-def _gradients(
-    h: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    ignore_index: int,
-    dtype: torch.dtype,
-    outer: tuple[Tensor, Tensor],
-    needs_dh: bool,
-    needs_dw: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses [N], dh and dW (empty where not needed) given the gradients of losses and lse [N]."""
-    h, weight = _factors(h, weight, dtype)
-    sums = _sums(h.dtype)
-    losses = h.new_empty(len(h), dtype=sums)
-    dh = h.new_empty(h.shape if needs_dh else 0, dtype=sums)
-    dw = h.new_zeros(weight.shape if needs_dw else 0, dtype=sums)
-    lift, room = _lift(h.dtype), _room(h, weight)
-    for chunk in _chunks(len(h), len(weight)):
-        z = _logits_of(h[chunk], weight, room)
-        mine = (outer[0][chunk] * lift, outer[1][chunk] * lift)
-        losses[chunk], _ = _softmax_(z, targets[chunk], ignore_index, mine)
-        dz = z.to(h.dtype)
-        if needs_dh:
-            dh[chunk] = _product(dz, weight) / lift
-        if needs_dw and h.dtype == sums:
-            dw.addmm_(dz.T, h[chunk])
-        elif needs_dw:
-            # Transposed: a CPU's bf16 product of wide matrices is the faster by a quarter.
-            dw.add_(_product(h[chunk].T.contiguous(), dz).T, alpha=1 / lift)
-    return losses, dh, dw
+    return losses
 
 
 @torch.library.custom_op("ncn_kernels::chunked_cross_entropy_total", mutates_args=())
@@ -262,18 +181,32 @@ def _total_with_gradients(
     h: Tensor,
     weight: Tensor,
     targets: Tensor,
-    ignore_index: int,
     dtype: torch.dtype,
     needs_dh: bool,
     needs_dw: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The summed loss, and its gradients by h and W in the type in which they were summed."""
+    """The summed loss, and its gradients by h and W in the type in which they were summed.
+
+    A gradient that is not needed is empty.
+    """
     with torch.autocast(h.device.type, enabled=False):
-        ones = h.new_ones(len(h), dtype=_sums(h.dtype))
-        outer = (ones, torch.zeros_like(ones))
-        losses, dh, dw = _gradients(
-            h, weight, targets, ignore_index, dtype, outer, needs_dh, needs_dw
-        )
+        h, weight = _factors(h, weight, dtype)
+        sums = _sums(h.dtype)
+        losses = h.new_empty(len(h), dtype=sums)
+        dh = h.new_empty(h.shape if needs_dh else 0, dtype=sums)
+        dw = h.new_zeros(weight.shape if needs_dw else 0, dtype=sums)
+        lift, room = _lift(h.dtype), _room(h, weight)
+        for chunk in _chunks(len(h), len(weight)):
+            z = _logits_of(h[chunk], weight, room)
+            losses[chunk] = _softmax_(z, targets[chunk], lift)
+            dz = z.to(h.dtype)
+            if needs_dh:
+                dh[chunk] = _product(dz, weight) / lift
+            if needs_dw and h.dtype == sums:
+                dw.addmm_(dz.T, h[chunk])
+            elif needs_dw:
+                # Transposed: a CPU's bf16 product of wide matrices is the faster by a quarter.
+                dw.add_(_product(h[chunk].T.contiguous(), dz).T, alpha=1 / lift)
         return losses.sum(), dh, dw
 
 
@@ -282,7 +215,6 @@ def _(
     h: Tensor,
     weight: Tensor,
     targets: Tensor,
-    ignore_index: int,
     dtype: torch.dtype,
     needs_dh: bool,
     needs_dw: bool,
@@ -309,99 +241,28 @@ def _scale_gradients(ctx: Any, d_total: Tensor, *_: Tensor) -> tuple[Tensor | No
             ctx.saved_tensors, ctx.types, ctx.needs_input_grad[:2], strict=True
         )
     ]
-    return *gradients, None, None, None, None, None
+    return *gradients, None, None, None, None
 
 
 _total_with_gradients.register_autograd(_scale_gradients, setup_context=_save_gradients)
 
 
 @torch.library.custom_op("ncn_kernels::chunked_cross_entropy", mutates_args=())
-def _rows(
-    h: Tensor, weight: Tensor, targets: Tensor, ignore_index: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Losses and lse of the rows [N]; its gradients make the logits a second time."""
+def _rows(h: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Losses of the rows [N]."""
     with torch.autocast(h.device.type, enabled=False):
         h, weight = _factors(h, weight, dtype)
         losses = h.new_empty(len(h), dtype=_sums(dtype))
-        lse = torch.empty_like(losses)
         room = _room(h, weight)
         for chunk in _chunks(len(h), len(weight)):
             z = _logits_of(h[chunk], weight, room)
-            losses[chunk], lse[chunk] = _softmax_(z, targets[chunk], ignore_index)
-        return losses, lse
+            losses[chunk] = _softmax_(z, targets[chunk])
+        return losses
 
 
 @_rows.register_fake
-def _(
-    h: Tensor, weight: Tensor, targets: Tensor, ignore_index: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    losses = h.new_empty(len(h), dtype=_sums(dtype))
-    return losses, torch.empty_like(losses)
-
-
-@torch.library.custom_op("ncn_kernels::chunked_cross_entropy_backward", mutates_args=())
-def _rows_backward(
-    d_losses: Tensor,
-    d_lse: Tensor,
-    h: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    ignore_index: int,
-    dtype: torch.dtype,
-    needs_dh: bool,
-    needs_dw: bool,
-) -> tuple[Tensor, Tensor]:
-    """The gradients by h and W, each in the type of its input; empty where not needed."""
-    with torch.autocast(h.device.type, enabled=False):
-        *outer, largest = _normalised(d_losses, d_lse)
-        _, dh, dw = _gradients(
-            h, weight, targets, ignore_index, dtype, (outer[0], outer[1]), needs_dh, needs_dw
-        )
-        return (dh * largest).to(h.dtype), (dw * largest).to(weight.dtype)
-
-
-def _normalised(d_losses: Tensor, d_lse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Both divided by their largest sum, and that: dz is then within -1 ... 1, whatever the scale.
-
-    In fp16 a gradient scaled against underflow would overflow here instead.
-    """
-    largest = (d_losses.abs() + d_lse.abs()).amax() if len(d_lse) else d_lse.new_ones(())
-    largest = largest.clamp(min=torch.finfo(d_lse.dtype).tiny)
-    return d_losses / largest, d_lse / largest, largest
-
-
-@_rows_backward.register_fake
-def _(
-    d_losses: Tensor,
-    d_lse: Tensor,
-    h: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    ignore_index: int,
-    dtype: torch.dtype,
-    needs_dh: bool,
-    needs_dw: bool,
-) -> tuple[Tensor, Tensor]:
-    return h.new_empty(h.shape if needs_dh else 0), weight.new_empty(
-        weight.shape if needs_dw else 0
-    )
-
-
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    h, weight, targets, ctx.ignore_index, ctx.dtype = inputs
-    ctx.save_for_backward(h, weight, targets)
-
-
-def _recompute_gradients(ctx: Any, d_losses: Tensor, d_lse: Tensor) -> tuple[Tensor | None, ...]:
-    needs = ctx.needs_input_grad[:2]
-    gradients = _rows_backward(
-        d_losses, d_lse, *ctx.saved_tensors, ctx.ignore_index, ctx.dtype, *needs
-    )
-    mine = [each if needed else None for each, needed in zip(gradients, needs, strict=True)]
-    return *mine, None, None, None
-
-
-_rows.register_autograd(_recompute_gradients, setup_context=_save_inputs)
+def _(h: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    return h.new_empty(len(h), dtype=_sums(dtype))
 
 
 # The Triton form
@@ -410,13 +271,13 @@ _rows.register_autograd(_recompute_gradients, setup_context=_save_inputs)
 @jit
 def _forward(
     h_ptr, weight_ptr, targets_ptr, losses_ptr, top_ptr, log_total_ptr, mean_ptr,
-    N, V, D, ignore_index, WITH_MEAN: tl.constexpr, EXACT: tl.constexpr, LIFT: tl.constexpr,
+    N, V, D, WITH_MEAN: tl.constexpr, EXACT: tl.constexpr, LIFT: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_N rows against the whole vocabulary, and BLOCK_D columns of their mean of W."""
     offs_n = (tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)
     offs_d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    targets = tl.load(targets_ptr + offs_n, offs_n < N, ignore_index)
+    targets = tl.load(targets_ptr + offs_n, offs_n < N, -1)
     top = tl.full((BLOCK_N,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_N,), tl.float32)
     picked = tl.zeros((BLOCK_N,), tl.float32)
@@ -451,7 +312,6 @@ def _forward(
     if tl.program_id(1) == 0:
         loss = tl.log(total) - (picked - top)
         loss = tl.where((targets >= 0) & (targets < V), loss, float("nan"))
-        loss = tl.where(targets == ignore_index, 0.0, loss)
         tl.store(losses_ptr + offs_n, loss, offs_n < N)
         tl.store(top_ptr + offs_n, top, offs_n < N)
         tl.store(log_total_ptr + offs_n, tl.log(total), offs_n < N)
@@ -459,7 +319,7 @@ def _forward(
 
 @jit
 def _backward(
-    d_losses_ptr, d_lse_ptr, h_ptr, weight_ptr, targets_ptr, top_ptr, log_total_ptr, dw_ptr,
+    d_losses_ptr, h_ptr, weight_ptr, targets_ptr, top_ptr, log_total_ptr, dw_ptr,
     N, V, D, EXACT: tl.constexpr, LIFT: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
@@ -479,15 +339,15 @@ def _backward(
             z = _logits(
                 h_ptr, weight_ptr, offs_n, offs_v, N, V, D, EXACT, BLOCK_N, BLOCK_V, BLOCK_K
             )
-        d_losses = tl.load(d_losses_ptr + offs_n, mask, 0.0) * LIFT
-        d_lse = tl.load(d_lse_ptr + offs_n, mask, 0.0) * LIFT
         targets = tl.load(targets_ptr + offs_n, mask, -1)
         top = tl.load(top_ptr + offs_n, mask, 0.0)
         log_total = tl.load(log_total_ptr + offs_n, mask, 0.0)
         # In two steps: top + log_total would round away what the softmax of large logits needs.
         p = tl.exp(z - top[:, None] - log_total[:, None])
-        dz = p * (d_losses + d_lse)[:, None]
-        dz -= tl.where(offs_v[None, :] == targets[:, None], d_losses[:, None], 0.0)
+        d_losses = tl.load(d_losses_ptr + offs_n, mask, 0.0) * LIFT
+        dz = p * d_losses[:, None]
+        # Chosen so, not less a masked d_losses: 96 bytes a thread spill on sm_90 in bf16, not 248.
+        dz = tl.where(offs_v[None, :] == targets[:, None], dz - d_losses[:, None], dz)
         dw += tl.dot(tl.trans(dz.to(h.dtype)), h, input_precision="ieee")
     mask = (offs_v < V)[:, None] & (offs_d < D)[None, :]
     tl.store(dw_ptr + offs_v[:, None] * D + offs_d[None, :], dw / LIFT, mask)
@@ -538,15 +398,10 @@ def _launch(dtype: torch.dtype, D: int, backward: bool) -> dict[str, Any]:
 
 @torch.library.custom_op("ncn_kernels::flash_cross_entropy", mutates_args=())
 def _flash(
-    h: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    ignore_index: int,
-    dtype: torch.dtype,
-    with_mean: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Losses and lse [N]; the largest logit and the log of the sum relative to it [2, N]; and
-    the mean of W by the softmax [N, D], of which dh is made, empty without `with_mean`."""
+    h: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, with_mean: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses [N]; the largest logit and the log of the sum relative to it [2, N]; and the mean of W
+    by the softmax [N, D], of which dh is made, empty without `with_mean`."""
     (N, D), V = h.shape, len(weight)
     h, weight = (each.to(dtype).contiguous() for each in (h, weight))
     losses = h.new_empty(N, dtype=torch.float32)
@@ -557,45 +412,41 @@ def _flash(
     if N:
         _forward[grid](
             h, weight, targets.contiguous(), losses, statistics[0], statistics[1], mean,
-            N, V, D, ignore_index, WITH_MEAN=with_mean, **sizes,
+            N, V, D, WITH_MEAN=with_mean, **sizes,
         )  # fmt: skip
-    return losses, statistics.sum(0), statistics, mean
+    return losses, statistics, mean
 
 
 @_flash.register_fake
 def _(
-    h: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    ignore_index: int,
-    dtype: torch.dtype,
-    with_mean: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    h: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, with_mean: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     losses = h.new_empty(len(h), dtype=torch.float32)
     statistics = h.new_empty(2, len(h), dtype=torch.float32)
     mean = h.new_empty(h.shape if with_mean else 0, dtype=torch.float32)
-    return losses, torch.empty_like(losses), statistics, mean
+    return losses, statistics, mean
 
 
 @torch.library.custom_op("ncn_kernels::flash_cross_entropy_backward", mutates_args=())
 def _flash_backward(
     d_losses: Tensor,
-    d_lse: Tensor,
     h: Tensor,
     weight: Tensor,
     targets: Tensor,
     statistics: Tensor,
     dtype: torch.dtype,
 ) -> Tensor:
-    """dW [V, D] in the type of W; d_losses is 0 for ignored rows."""
+    """dW [V, D] in the type of W."""
     (N, D), V = h.shape, len(weight)
-    *outer, largest = _normalised(d_losses, d_lse)
+    # dz is then within -1 ... 1: in fp16 a gradient scaled against underflow would overflow.
+    largest = d_losses.abs().amax() if N else d_losses.new_ones(())
+    largest = largest.clamp(min=torch.finfo(d_losses.dtype).tiny)
     dw = h.new_empty(V, D, dtype=torch.float32)
     sizes = _launch(dtype, D, backward=True)
     grid = (-(-V // sizes["BLOCK_V"]), -(-D // sizes["BLOCK_D"]))
     _backward[grid](
-        *outer, *(each.to(dtype).contiguous() for each in (h, weight)), targets.contiguous(),
-        statistics[0], statistics[1], dw, N, V, D, **sizes,
+        d_losses / largest, *(each.to(dtype).contiguous() for each in (h, weight)),
+        targets.contiguous(), statistics[0], statistics[1], dw, N, V, D, **sizes,
     )  # fmt: skip
     return (dw * largest).to(weight.dtype)
 
@@ -603,7 +454,6 @@ def _flash_backward(
 @_flash_backward.register_fake
 def _(
     d_losses: Tensor,
-    d_lse: Tensor,
     h: Tensor,
     weight: Tensor,
     targets: Tensor,
@@ -614,25 +464,21 @@ def _(
 
 
 def _save_statistics(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    h, weight, targets, ctx.ignore_index, ctx.dtype, _ = inputs
-    _, _, statistics, mean = output
+    h, weight, targets, ctx.dtype, _ = inputs
+    _, statistics, mean = output
     ctx.save_for_backward(h, weight, targets, statistics, mean)
     ctx.mark_non_differentiable(statistics, mean)
 
 
-def _flash_gradients(
-    ctx: Any, d_losses: Tensor, d_lse: Tensor, *_: Tensor
-) -> tuple[Tensor | None, ...]:
+def _flash_gradients(ctx: Any, d_losses: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     h, weight, targets, statistics, mean = ctx.saved_tensors
-    counts = targets != ctx.ignore_index
-    d_losses = d_losses.where(counts, 0)
     dh = dw = None
     if ctx.needs_input_grad[0]:
-        chosen = weight[targets.where(counts, 0)].to(ctx.dtype)
-        dh = ((d_losses + d_lse)[:, None] * mean - d_losses[:, None] * chosen).to(h.dtype)
+        chosen = weight[targets].to(ctx.dtype)
+        dh = (d_losses[:, None] * mean - d_losses[:, None] * chosen).to(h.dtype)
     if ctx.needs_input_grad[1]:
-        dw = _flash_backward(d_losses, d_lse, h, weight, targets, statistics, ctx.dtype)
-    return dh, dw, None, None, None, None
+        dw = _flash_backward(d_losses, h, weight, targets, statistics, ctx.dtype)
+    return dh, dw, None, None, None
 
 
 _flash.register_autograd(_flash_gradients, setup_context=_save_statistics)

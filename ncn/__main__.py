@@ -5,6 +5,7 @@ import ncn.common.before_torch  # noqa: F401 isort: skip (before what takes long
 import argparse
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
 from typing import NoReturn
@@ -17,9 +18,12 @@ COMMANDS = {
     "profile": "lay profiles/NAME.yaml over params.yaml; what changes, what training will take",
     "summary": "the arms side by side, the times, and how this run compares with the committed one",
     "generate": "continue a prompt, or each of a file, with a trained model",
+    "score": "the loss, perplexity and bits a byte of a text under a trained model",
     "hub": "publish a trained model with its card, or fetch a published one",
     "import": "judge and convert a checkpoint of the published code; nothing in it is executed",
     "benchmark": "measure what control and kernels cost on this machine",
+    "figures": "draw the figures of plots/figures for a paper: SVG, PNG or PDF of any width",
+    "doctor": "check this machine, environment and folder; say what to do where something is wrong",
     "readme": "write the result of README.md anew from metrics/",
     "plots-page": "write the page of `dvc plots show` anew from the pinned packages",
 }
@@ -54,13 +58,20 @@ def loaded(name: str) -> ModuleType | None:
     return import_module(f"ncn.commands.{MODULES.get(name, name)}") if name in COMMANDS else None
 
 
+def unknown(name: str) -> InputError:
+    """What is said of a command that does not exist: the nearest one, or all."""
+    nearest = get_close_matches(name, COMMANDS, n=1)
+    advice = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(COMMANDS)}"
+    return InputError(f"no command {name!r}: {advice}")
+
+
 def run(name: str, command: ModuleType | None, arguments: Sequence[str]) -> None:
-    """Run a command, or say which there are."""
+    """Run a command; without a name, or with --help, print the help."""
     if name in ("-h", "--help", "help"):
         print(usage())
         return
     if command is None:
-        raise InputError(f"no command {name!r}; there are {', '.join(COMMANDS)}")
+        raise unknown(name)
     parser = Parser(prog=f"python -m ncn {name}", description=command.run.__doc__)
     command.add_arguments(parser)
     command.run(parser.parse_args(arguments))

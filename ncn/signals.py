@@ -3,13 +3,15 @@
 Whatever knows of signals reads them here: the settings check names, the control network makes its
 outputs, the layers apply them, the penalty, log, scan, charts and claims go through them in this
 order. A new signal is one entry; how z becomes its value is a transformation of
-`kernels.actuator`, where it acts a site of `ncn.model.layers`.
+`kernels.actuator`, where it acts a site of `ncn.model.blocks`. (And `.dvc/plots/signals.json`,
+which DVC reads as it is: a test compares.)
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-Width = Literal["layer", "head"]  # numbers a token and layer: one, or one a head
+# Numbers a token and layer: one; one for each attention head; one for each element of the width.
+Width = Literal["layer", "head", "vector"]
 Site = Literal["queries", "attention", "feed_forward"]  # what a signal multiplies
 
 
@@ -18,13 +20,17 @@ class Signal:
     """One signal.
 
     name: as in `ncn.signals`, in files and charts. symbol: in equations. words: for people.
-    transformations: of `kernels.actuator`, by the value of the setting `ncn.NAME` where there are
-        several, the default first.
-    sites: what the signal multiplies; signals that share a site are multiplied in this order.
+    transformations: of `kernels.actuator`, the default first; where there are several, the setting
+        `ncn.NAME` chooses.
+    sites: what the signal multiplies, the queries or the output of a branch; signals that share a
+        site are multiplied in this order. One a head scales the heads' own outputs.
     start: z at which `init: identity` begins, next to neutral.
-    neutral: the value that does nothing.
+    neutral: the value that does nothing, from which the penalty measures.
     scale: lowest and highest value that charts colour.
     width: numbers a token and layer.
+
+    Raises:
+        ValueError: one number a head is declared for the feed-forward, which has no heads.
     """
 
     name: str
@@ -34,8 +40,19 @@ class Signal:
     sites: tuple[Site, ...]
     start: float
     scale: tuple[float, float]
-    neutral: float = 1.0
+    neutral: float = 1
     width: Width = "layer"
+
+    def __post_init__(self) -> None:
+        if self.width == "head" and "feed_forward" in self.sites:
+            raise ValueError(
+                f"signal {self.name}: width head at the site feed_forward, which has no heads;"
+                " allowed are layer and vector"
+            )
+
+    def columns(self, n_heads: int, d_model: int) -> int:
+        """How many numbers a token and layer it is."""
+        return {"layer": 1, "head": n_heads, "vector": d_model}[self.width]
 
 
 SIGNALS = {

@@ -2,7 +2,8 @@
 
 In:  data/models/ARM-SEED, data/tokens.
 Out: metrics/brain_scan.json and plots/brain_scan/scan.tsv (the texts of params.yaml);
-     metrics/brain_scan_tests.json and plots/brain_scan/{tokens,layers,losses,heads}.tsv (tests).
+     metrics/brain_scan_tests.json and plots/brain_scan/{tokens,layers,losses,heads}.tsv (tests);
+     plots/figures/brain_scan.{svg,png}, the first text under the first seed of each arm.
 """
 
 import ncn.common.before_torch  # noqa: F401 isort: skip (before what takes long)
@@ -25,6 +26,8 @@ from ncn.common.timing import timed
 from ncn.common.tsv import write_tsv
 from ncn.corpus.split import choose_sequences
 from ncn.corpus.tokenizer import load_tokenizer
+from ncn.figures.brain_scan import draw_scans
+from ncn.figures.saving import save
 from ncn.model import load_model
 from ncn.model.device import compute_alike
 from ncn.model.inputs import validation_rows
@@ -57,9 +60,9 @@ def main() -> None:
                 continue
             summary[run], rows = scan_run(model, seed, tokenizer, settings.texts)
             scans += [labels | row for row in rows]
-            told = validation_rows(TOKENS, model)
-            counts = np.bincount(told.tokens.ravel(), minlength=tokenizer.vocab_size)
-            chosen = told[choose_sequences(len(told), settings.sequences, params.seed)]
+            validation = validation_rows(TOKENS, model)
+            counts = np.bincount(validation.tokens.ravel(), minlength=tokenizer.vocab_size)
+            chosen = validation[choose_sequences(len(validation), settings.sequences, params.seed)]
             if arm not in nulls:
                 nulls[arm] = other_initialisations(model, chosen, tokenizer, settings)
             tests[run], found = examine(
@@ -73,6 +76,7 @@ def main() -> None:
         write_tsv(path, rounded(tables[name]))
     write_json(BRAIN_SCAN, summary)
     write_json(SCAN_TESTS, rounded(tests))
+    save("brain_scan", draw_scans(scans, settings.texts[0]))
 
 
 if __name__ == "__main__":

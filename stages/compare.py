@@ -2,7 +2,8 @@
 
 In:  data/models/ARM-SEED, data/scores/ARM-SEED.
 Out: metrics/train/, metrics/evaluate/, plots/train/ (what the runs recorded, for people and git);
-     metrics/summary.json (what `dvc metrics diff` shows), metrics/compare.json (all statistics).
+     metrics/summary.json (what `dvc metrics diff` shows), metrics/compare.json (all statistics);
+     plots/figures/result.{svg,png}.
 """
 
 from ncn.analysis.comparison import compare
@@ -10,6 +11,8 @@ from ncn.analysis.records import copy_records
 from ncn.common.errors import run_command
 from ncn.common.files import write_json
 from ncn.common.paths import COMPARISON, SUMMARY, run_name
+from ncn.figures.result import draw_result
+from ncn.figures.saving import save
 from ncn.settings import load_params
 from ncn.settings.stage_inputs import StageInputs
 
@@ -29,6 +32,7 @@ def main() -> None:
     inputs.check()
     write_json(SUMMARY, summary)
     write_json(COMPARISON, comparison)
+    save("result", draw_result(summary, comparison))
     print("\n".join(comparison["in_words"].values()))
 
 

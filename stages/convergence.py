@@ -1,7 +1,7 @@
 """The training logs -> how fast each arm learned, and whether it still does.
 
 In:  plots/train/ARM-SEED.tsv, data/reference/run_1.tsv (the series of the published run).
-Out: metrics/convergence.json, plots/curves.tsv (long form).
+Out: metrics/convergence.json, plots/curves.tsv (long form), plots/figures/{curves,convergence}.*.
 """
 
 from ncn.analysis.training_logs import analyse_log, by_arm, in_words
@@ -9,6 +9,10 @@ from ncn.common.errors import InputError, run_command
 from ncn.common.files import write_json
 from ncn.common.paths import CONVERGENCE, CURVES, PUBLISHED_RUN, run_name, training_log
 from ncn.common.tsv import read_tsv, write_tsv
+from ncn.figures.convergence import draw_convergence
+from ncn.figures.curves import draw_curves
+from ncn.figures.saving import save
+from ncn.figures.series import future_arms
 from ncn.published_run import published_penalty
 from ncn.settings import PUBLISHED_SERIES, load_params
 from ncn.settings.stage_inputs import StageInputs
@@ -41,17 +45,17 @@ def main() -> None:
     if not rows:
         raise InputError("no training log can be used: " + "; ".join(missing))
     penalty = {} if published.missing else {"penalty": published_penalty(read_tsv(PUBLISHED_RUN))}
+    found = {
+        "runs": summaries,
+        "arms": {arm: by_arm([log for log in logs if log.arm == arm]) for arm in params.arms},
+        "published run 1": published.summary | penalty,
+        "missing": missing,
+    }
     inputs.check()
     write_tsv(CURVES, rows)
-    write_json(
-        CONVERGENCE,
-        {
-            "runs": summaries,
-            "arms": {arm: by_arm([log for log in logs if log.arm == arm]) for arm in params.arms},
-            "published run 1": published.summary | penalty,
-            "missing": missing,
-        },
-    )
+    write_json(CONVERGENCE, found)
+    save("curves", draw_curves(rows, future_arms(params)))
+    save("convergence", draw_convergence(rows, found, settings, future_arms(params)))
     print("how the runs end, with the slope in nats per 1,000 steps")
     print("\n".join(f"{arm}: {status}" for arm, status in words.items()))
 

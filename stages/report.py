@@ -4,13 +4,13 @@ In:  metrics/, plots/*.tsv, data/tokens/meta.json, requirements.lock.
 Out: metrics/claims.json; plots/report.html, self-contained.
 """
 
+from ncn.claims.judge import judge
+from ncn.claims.rule import read_metrics
 from ncn.common.errors import run_command
 from ncn.common.files import write_json, write_text
 from ncn.common.paths import CLAIMS, REPORT
-from ncn.report.claims import judge
 from ncn.report.inputs import gather
 from ncn.report.page import render
-from ncn.report.rules import read_metrics
 from ncn.settings import load_params
 from ncn.settings.stage_inputs import StageInputs
 

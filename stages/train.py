@@ -73,7 +73,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     growing = paths.training_log(run)
 
     def write_log(log: Sequence[LogRow], file: Path = growing) -> None:
-        write_tsv(file, [{"arm": arm, "seed": seed} | row._asdict() for row in log])
+        write_tsv(file, [{"arm": arm, "seed": seed} | row.columns() for row in log])
 
     with states_of(run, model.config, settings, seed, meta["digest"], params.saving) as states:
         print(f"{run}: interrupted, the same command goes on from {states.folder}", flush=True)
@@ -100,7 +100,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
             "skipped_steps": sum(row.skipped for row in log),
             "data": meta["digest"],
         }
-        with stop.removing_files(run, f"; the same command goes on from {states.folder}"):
+        with stop.folder_may_vanish(run, f"; the same command goes on from {states.folder}"):
             inputs.check()
             with replacing_directory(folder) as new:
                 save_model(model, new)

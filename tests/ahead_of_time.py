@@ -42,8 +42,8 @@ class Case(NamedTuple):
 
 
 NORM = {"BLOCK_N": 8, "BLOCK_D": 256}
-ACTUATOR = {"L": 6, "S": 3, "FIRST": 0, "SECOND": 3, "THIRD": 2, "BLOCK_N": 64, "BLOCK_C": 32}
-SIGNALS = dict.fromkeys(("out_ptr", "d0_ptr", "d1_ptr", "d2_ptr"), "*fp32")
+ACTUATOR = {"L": 6, "C": 3, "BLOCK_N": 64, "BLOCK_C": 32}
+ACTUATED = {"out_ptr": "*fp32", "d_ptr": "*fp32", "columns_ptr": "*i32", "maximum": "fp32"}
 BRANCH = {"x_ptr": "*fp32", "out_ptr": "*fp32", "dout_ptr": "*fp32", "s_ptr": "*fp32"}
 INNER = dict.fromkeys((f"stride_{name}_k" for name in ("keys", "values", "k", "v")), 1)
 
@@ -52,8 +52,8 @@ CASES = {
     "rms_norm backward": Case(
         rms_norm._backward, NORM, {"eps": "fp32", "dweight_ptr": "*fp32"}
     ),
-    "actuator forward": Case(actuator._forward, ACTUATOR, SIGNALS | {"maximum": "fp32"}),
-    "actuator backward": Case(actuator._backward, ACTUATOR, SIGNALS | {"maximum": "fp32"}),
+    "actuator forward": Case(actuator._forward, ACTUATOR, ACTUATED),
+    "actuator backward": Case(actuator._backward, ACTUATOR, ACTUATED),
     "modulated_add forward": Case(modulated_add._forward, NORM, BRANCH),
     "modulated_add backward": Case(modulated_add._backward, NORM, BRANCH | {"ds_ptr": "*fp32"}),
     "cache_update": Case(
@@ -74,7 +74,7 @@ def cross_entropy(backward: bool, dtype: str) -> Case:
     chosen = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     sizes = linear_cross_entropy._launch(chosen, 256, backward)
     options = {name: sizes.pop(name) for name in ("num_warps", "num_stages")}
-    fp32 = ("losses", "top", "log_total", "mean", "d_losses", "d_lse", "dw")
+    fp32 = ("losses", "top", "log_total", "mean", "d_losses", "dw")
     types = {f"{name}_ptr": "*fp32" for name in fp32} | {"targets_ptr": "*i64"}
     kernel = linear_cross_entropy._backward if backward else linear_cross_entropy._forward
     constants = sizes if backward else sizes | {"WITH_MEAN": True}

@@ -16,11 +16,12 @@ if not torch.cuda.is_available():
 
 from ncn.model import LanguageModel, build_model
 from ncn.settings import Params, load_params
-from ncn.settings.profiles import experiment
+from ncn.settings.profiles import PROFILES, experiment
 
-pytest_plugins = ["tests.browser"]
+pytest_plugins = ["tests.browser", "tests.corpus.vocabulary", "tests.generation.saved"]
 
 ROOT = Path(__file__).parent.parent
+PARAMS = ROOT / "tests" / "params.yaml"  # not the user's, so that no value of theirs fails a test
 LONGEST = ("test_pipeline.py", "test_kill.py")
 SHARED = ROOT.parent / "shared"
 VOCABULARY = 97  # odd on purpose
@@ -33,13 +34,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def params() -> Params:
-    """The committed experiment."""
-    return load_params(ROOT / "params.yaml")
+    """The experiment of the tests."""
+    return load_params(PARAMS)
 
 
 @pytest.fixture(scope="session")
 def tiny(params: Params) -> Params:
-    """The committed experiment with a tiny model."""
+    """The experiment of the tests with a tiny model."""
     shape = params.model.model_copy(
         update={"d_model": 32, "n_layers": 3, "n_heads": 4, "d_ff": 48, "context_length": 40}
     )
@@ -50,7 +51,12 @@ def tiny(params: Params) -> Params:
 @pytest.fixture(scope="session")
 def published() -> Params:
     """The published experiment, as profiles/paper.yaml has it."""
-    return experiment("paper", ROOT / "params.yaml")
+    return profiled("paper")
+
+
+def profiled(name: str) -> Params:
+    """The experiment of the tests with profiles/NAME.yaml laid over it."""
+    return experiment(name, PARAMS, ROOT / PROFILES)
 
 
 def with_arm(params: Params, **changes: object) -> Params:

@@ -59,7 +59,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 DEADLINE_SECONDS = 120.0  # for anything that should happen soon, on a busy machine
 POLL_SECONDS = 0.002
 # DVC 3.67 writes .dvc/tmp/rwlock in place, so a kill in the middle leaves half of it, and every
-# command fails until somebody deletes it. Counted and shown, since no trainer can mend it.
+# command fails until somebody deletes it. Counted and shown, since no trainer can fix it.
 TORN_LOCK = "Unable to read RWLock-file"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ncn.commands.profile import apply_profile
-from tests.conftest import ROOT
+from tests.conftest import PARAMS, ROOT
 
 
 def isolated(home: Path) -> dict[str, str]:
@@ -55,7 +55,7 @@ class Project:
 
 
 def fresh_clone(folder: Path, environment: dict[str, str]) -> Project:
-    """The working tree's tracked and new files, committed, with the smoke profile."""
+    """The working tree's tracked and new files, committed, with tests/params.yaml made small."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -66,6 +66,7 @@ def fresh_clone(folder: Path, environment: dict[str, str]) -> Project:
         if not made and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    shutil.copy2(PARAMS, folder / "params.yaml")
     apply_profile("smoke", folder / "params.yaml", folder / "profiles")
     project = Project(folder, environment)
     project.run("git", "init", "-q")

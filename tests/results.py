@@ -43,27 +43,6 @@ CURVE = {
     "power_law": {"a": None, "b": None, "c": None, "reason": "the fit did not converge"},
 }
 ENDS = [-0.25, -0.3, -0.2]
-SCAN_TEST = {
-    "specialisation": {
-        name: {"spread": 0.11, "null_mean": 0.001, "p": 0.01, "p_holm": 0.03} for name in SIGNALS
-    },
-    "word": {
-        "signals": {
-            name: {"effect": 0.42, "p_tokens_holm": 0.6, "p_initialisations_holm": 0.02}
-            for name in SIGNALS
-        }
-    },
-    "gain_range": {"low": 0.04, "high": 1.25, "share_inside": 0.004},
-    "easy_tokens": {
-        "signals": {
-            name: {"rho": ENDS, "rho_given_frequency": ENDS, "p": 0.001} for name in SIGNALS
-        },
-        "gate_easiest": 0.87,
-        "gate_hardest": 0.81,
-    },
-    "explained_loss": {key: [0.1, 0.09, 0.11] for key in ("signals", "frequency", "both")},
-    "entropy": {"share_sharper": 0.75},
-}
 VERDICTS = ("supported", "not supported", "undecided at this scale", "not testable here")
 TEXT = ["Tim", "my", "·was", "·sad", "."]
 N_SEQUENCES = 120
@@ -107,6 +86,32 @@ def claim(place: int, verdict: str) -> dict[str, Any]:
     }
 
 
+def scan_test() -> dict[str, Any]:
+    """What the scan's tests say of one run."""
+    return {
+        "specialisation": {
+            name: {"spread": 0.11, "null_mean": 0.001, "p": 0.01, "p_holm": 0.03}
+            for name in SIGNALS
+        },
+        "word": {
+            "signals": {
+                name: {"effect": 0.42, "p_tokens_holm": 0.6, "p_initialisations_holm": 0.02}
+                for name in SIGNALS
+            }
+        },
+        "gain_range": {"low": 0.04, "high": 1.25, "share_inside": 0.004},
+        "easy_tokens": {
+            "signals": {
+                name: {"rho": ENDS, "rho_given_frequency": ENDS, "p": 0.001} for name in SIGNALS
+            },
+            "gate_easiest": 0.87,
+            "gate_hardest": 0.81,
+        },
+        "explained_loss": {key: [0.1, 0.09, 0.11] for key in ("signals", "frequency", "both")},
+        "entropy": {"share_sharper": 0.75},
+    }
+
+
 def log_rows(arm: str, seed: int, controlled: bool) -> list[dict[str, object]]:
     """A training log; validation and signals are measured at some points only."""
     noise = np.random.default_rng(seed)
@@ -117,7 +122,10 @@ def log_rows(arm: str, seed: int, controlled: bool) -> list[dict[str, object]]:
         rows.append(
             {"arm": arm, "seed": seed, "step": step, "tokens": step * 1024, "loss": loss}
             | {"penalty": 0.004 if controlled else 0.0, "lr": 0.001, "grad_norm": 1 + 9 / step}
-            | {"gain_mean": 0.5 + 20 / step if controlled and measured else ""}
+            | {
+                f"{name}_mean": 0.5 + 20 / step if controlled and measured else ""
+                for name in SIGNALS
+            }
             | {"val_loss": loss + 0.05 if measured else ""}
         )
     return rows
@@ -180,11 +188,13 @@ def write_results(params: Params) -> None:
         for seed in params.seeds:
             run = run_name(arm, seed)
             trained = {"parameters": 1056896, "d_ff": 512, "steps": 940, "tokens": 1925120}
-            losses = {"first_loss": 7.6, "last_loss": 1.3}
+            losses = {"first_loss": 7.6, "last_loss": 1.3, "seed": seed}
             write_json(training_metrics(run), trained | losses | {"data": meta["digest"]})
             yardsticks = {"uniform": math.log(2048), "unigram": 5.9, "bigram": math.log(22.204)}
             ppl = {"val_ppl": 3.4 + 0.01 * seed + 0.001 * len(arm)}
-            write_json(evaluation_metrics(run), ppl | {"yardsticks": yardsticks})
+            leak = summary_of(params)[arm]["future_leak"]
+            scores = {"sequences": 3200, "val_loss": 1.2345, "val_bpb": 0.4567, "future_leak": leak}
+            write_json(evaluation_metrics(run), ppl | scores | {"yardsticks": yardsticks})
             shift = np.random.default_rng(len(arm)).normal(0.002 * len(arm), 0.03, N_SEQUENCES)
             scored = enumerate(sequences + (0 if arm == "baseline" else shift))
             write_tsv(sequence_losses(run), [{"sequence": n, "loss": x} for n, x in scored])
@@ -198,7 +208,7 @@ def write_results(params: Params) -> None:
             runs[run] = CURVE
             if controlled:
                 scans[run] = {"trained": scan, "untrained": scan}
-                tests[run] = SCAN_TEST
+                tests[run] = scan_test()
                 for name, rows in table_rows(params.model.n_layers).items():
                     tables[name] += [{"arm": arm, "seed": seed} | row for row in rows]
                 scan_rows += [

@@ -72,6 +72,11 @@ def ewma(values: Floats, span: int) -> Floats:
     return np.array(list(accumulate(values.tolist(), lambda y, x: y + alpha * (x - y))))
 
 
+def velocity(losses: Floats, span: int) -> Floats:
+    """How the smoothed loss moves, nats a logged point, smoothed once more; [points]."""
+    return _centred_mean(np.gradient(ewma(losses, span)), span)
+
+
 def classify(
     steps: npt.ArrayLike,
     losses: npt.ArrayLike,
@@ -154,11 +159,11 @@ def sample_efficiency(
         raise InputError(f"tokens_per_step is {tokens_per_step}; it must be positive")
     if len(y) < FEWEST_POINTS:
         return SampleEfficiency(None, None, False, _too_few(len(y), FEWEST_POINTS))
-    velocity = _centred_mean(np.gradient(ewma(y, smoothing_span)), smoothing_span)
-    fastest = int(velocity.argmin())
-    if velocity[fastest] >= 0:
+    speed = velocity(y, smoothing_span)
+    fastest = int(speed.argmin())
+    if speed[fastest] >= 0:
         return SampleEfficiency(None, None, False, "the loss never falls")
-    slower = np.flatnonzero(velocity[fastest:] > threshold * velocity[fastest])
+    slower = np.flatnonzero(speed[fastest:] > threshold * speed[fastest])
     if not len(slower):
         return SampleEfficiency(None, None, False, "the phase has not ended")
     end = fastest + int(slower[0])

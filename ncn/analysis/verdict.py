@@ -4,11 +4,11 @@ A verdict is not stored: it follows from metrics/summary.json and metrics/compar
 tells it (comparison, README, terminal, page, model card, claims) makes it by `verdict_of`.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
+from ncn.common.nested import is_number
 from ncn.statistics.interval import LEVEL, Interval
 
 Side = Literal["better", "worse", "open"]
@@ -25,7 +25,7 @@ def reads_the_future(entry: Mapping[str, Any]) -> bool | None:
         None where the leak was not measured.
     """
     leak = entry.get("future_leak")
-    return leak > 0 if _is_number(leak) else None
+    return leak > 0 if is_number(leak) else None
 
 
 @dataclass(frozen=True)
@@ -87,17 +87,13 @@ def verdict_of(
     """
     found = comparison.get("differences", {}).get(arm, {})
     ends = found.get("reactive" if reactive else "delta_ppl")
-    if not (isinstance(ends, list) and len(ends) == 3 and all(map(_is_number, ends))):
+    if not (isinstance(ends, list) and len(ends) == 3 and all(map(is_number, ends))):
         return None
     p = found.get("p_holm")
     return Verdict(
         Interval(*ends),
-        p if _is_number(p) and not reactive else None,
+        p if is_number(p) and not reactive else None,
         found.get("equivalent") is True and not reactive,
         len(comparison.get("seeds", ())),
         False if reactive else reads_the_future(summary.get(arm, {})),
     )
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and math.isfinite(value)

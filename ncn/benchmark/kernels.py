@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.actuator import Signal, actuator, actuator_reference
+from kernels.actuator import actuator, actuator_reference
 from kernels.cache_update import cache_update
 from kernels.dispatch import HAS_TRITON
 from kernels.linear_cross_entropy import linear_cross_entropy
@@ -28,6 +28,7 @@ from kernels.rms_norm import rms_norm, rms_norm_reference
 from ncn.benchmark.timing import in_turn
 from ncn.corpus.tokenizer import GPT2_VOCABULARY
 from ncn.published_run import PRECISION_CLAMP
+from ncn.signals import SIGNALS
 
 TOKENS = (4096, 32_768)
 ROUNDS = 15
@@ -35,7 +36,6 @@ BOTH = "forward and backward"
 # The published size.
 D_MODEL, N_LAYERS, N_HEADS, CONTEXT = 256, 6, 8, 512
 EPS = 1e-5
-SIGNALS: tuple[Signal, ...] = ("gain", "precision", "ffn_gate")
 
 Kernel = Callable[..., Tensor | tuple[Tensor, ...]]
 
@@ -88,6 +88,10 @@ def elementwise_kernels(device: torch.device, compiling: bool = True) -> dict[st
         compiling: with the compiled form, where a compiler is at hand.
     """
     half = torch.bfloat16 if device.type == "cuda" else torch.float32
+    outputs = [
+        (signal.transformations[0], signal.columns(N_HEADS, D_MODEL)) for signal in SIGNALS.values()
+    ]
+    columns = sum(width for _, width in outputs)
 
     def cache(tokens: int) -> list[Tensor]:
         shape = (tokens // CONTEXT or 1, N_HEADS, min(tokens, CONTEXT), D_MODEL // N_HEADS)
@@ -120,11 +124,11 @@ def elementwise_kernels(device: torch.device, compiling: bool = True) -> dict[st
             touched=(0, 1),
         ),
         "actuator": Workload(
-            lambda n: [3 * _draw(n, N_LAYERS * len(SIGNALS), dtype=half)],
+            lambda n: [3 * _draw(n, N_LAYERS * columns, dtype=half)],
             _forms(
                 device, compiling,
-                lambda z: actuator_reference(z, SIGNALS, "2sigmoid", PRECISION_CLAMP),
-                lambda z: actuator(z, SIGNALS, "2sigmoid", PRECISION_CLAMP, backend="triton"),
+                lambda z: actuator_reference(z, outputs, PRECISION_CLAMP),
+                lambda z: actuator(z, outputs, PRECISION_CLAMP, backend="triton"),
             ),
             touched=(0,),
         ),

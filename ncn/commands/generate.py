@@ -11,7 +11,7 @@ import torch
 
 from ncn.common.errors import InputError
 from ncn.common.paths import TOKENIZER
-from ncn.corpus.tokenizer import load_tokenizer
+from ncn.corpus.tokenizer import Tokenizer, load_tokenizer
 from ncn.generation.decoding import conditions_of, stream, window_start
 from ncn.generation.refresh import parse_refresh
 from ncn.generation.sampling import Sampling
@@ -20,6 +20,8 @@ from ncn.model import LanguageModel, load_model
 from ncn.model.control import ControlNetwork
 from ncn.model.device import pick_device
 from ncn.settings import END_OF_TEXT
+
+VOCABULARY = "vocab.json"  # beside a model: the tokenizer came along, as from the hub
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +40,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--refresh", metavar="WHEN", default="1", help="of c: every N tokens, or entropy:NATS")
     add("--task", metavar="N", type=int, help="of a model with ncn.tasks: the text file's number")
     add("--slider", metavar="NAME=X", action="append", default=[], help="X sd from the mean")
-    add("--tokenizer", metavar="DIR", default=TOKENIZER, help="the model's (%(default)s)")
+    add("--tokenizer", metavar="DIR", help=f"the model's (its own folder, or {TOKENIZER})")
+
+
+def load_with_tokenizer(directory: str, tokenizer: str | None) -> tuple[LanguageModel, Tokenizer]:
+    """A trained model where it will run, and the tokenizer that it was trained with.
+
+    Args:
+        directory: of the model.
+        tokenizer: its folder; None: the model's own, which one from the hub has, or the pipeline's.
+
+    Raises:
+        InputError: a file is missing or damaged, or the tokenizer has another number of tokens.
+    """
+    model = load_model(directory).to(pick_device())
+    own = (Path(directory) / VOCABULARY).is_file()
+    folder = tokenizer or (directory if own else str(TOKENIZER))
+    loaded = load_tokenizer(folder)
+    if model.config.vocab_size != loaded.vocab_size:
+        raise InputError(
+            f"{directory}: {model.config.vocab_size} tokens, but {folder} has"
+            f" {loaded.vocab_size}: --tokenizer must name the one it was trained with"
+        )
+    return model, loaded
 
 
 def _read_prompts(path: str) -> list[str]:
@@ -64,8 +88,9 @@ def _read_sliders(texts: Sequence[str]) -> dict[str, float]:
 
 def _slider_notes(model: LanguageModel, sliders: Mapping[str, float]) -> Iterator[str]:
     """What the values mean, from the statistics that the model keeps of its training rows."""
-    if isinstance(model.control, ControlNetwork) and (names := model.control.settings.sliders):
-        statistics = (model.control.slider_mean.tolist(), model.control.slider_sd.tolist())
+    network, settings = model.control, model.config.control
+    if isinstance(network, ControlNetwork) and settings and (names := settings.sliders):
+        statistics = (network.slider_mean.tolist(), network.slider_sd.tolist())
         for name, mean, sd in zip(names, *statistics, strict=True):
             if name in sliders:
                 asked = mean + sliders[name] * sd
@@ -87,13 +112,7 @@ def run(arguments: argparse.Namespace) -> None:
     refresh = parse_refresh(arguments.refresh)
     several = arguments.prompts_file is not None
     prompts = _read_prompts(arguments.prompts_file) if several else [arguments.prompt]
-    model = load_model(arguments.model).to(pick_device())
-    tokenizer = load_tokenizer(arguments.tokenizer)
-    if model.config.vocab_size != tokenizer.vocab_size:
-        raise InputError(
-            f"{arguments.model}: {model.config.vocab_size} tokens, but {arguments.tokenizer} has"
-            f" {tokenizer.vocab_size}: --tokenizer must name the one it was trained with"
-        )
+    model, tokenizer = load_with_tokenizer(arguments.model, arguments.tokenizer)
     sliders = _read_sliders(arguments.slider)
     conditions = conditions_of(model, arguments.task, sliders)
     for note in _slider_notes(model, sliders):

@@ -1,43 +1,48 @@
-"""`python -m ncn readme`: write the figures of README.md anew from metrics/.
+"""`python -m ncn readme`: write the block of README.md between `<!-- result -->` and its end anew.
 
-What stands between `<!-- result -->` and `<!-- /result -->` is made here, and so are the figures in
-the sentences of FIGURES: no number of the README is typed. A test compares, and finds a number
-that no one makes.
+The block is made from metrics/ and dvc.lock, which are committed beside it, and from nothing else:
+a test makes it from the last commit's files and compares. The prose around it is left alone.
 """
 
 import argparse
+import json
 import re
 from collections import Counter
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
-import torch
-
-from kernels.actuator import Signal, actuator_reference
 from ncn.commands.summary import difference, sees_the_future
 from ncn.common.errors import InputError
-from ncn.common.files import read_json, write_text
-from ncn.common.paths import CLAIMS, COMPARISON, CONVERGENCE, SUMMARY, evaluation_metrics, run_name
-from ncn.model.control import IDENTITY_BIAS
-from ncn.published_run import PUBLISHED_RUN_1
-from ncn.settings import load_params
+from ncn.common.files import write_text
+from ncn.common.paths import CLAIMS, COMPARISON, SUMMARY, evaluation_metrics, run_name
+from ncn.settings.yaml12 import parse_yaml
 
-README = Path("README.md")
+README, DVC_LOCK = Path("README.md"), Path("dvc.lock")
 BLOCK = re.compile(r"(?<=<!-- result -->\n).*?(?=<!-- /result -->)", re.DOTALL)
-# Sentences outside the block with figures: each group is filled, in order, by `figures`.
-FIGURES = {
-    "published": r"perplexity of ([\d.]+) for (\d+) M parameters",
-    "download": r"TinyStoriesV2 \(([\d.]+) GB",
-    "identity": r"starts at β ≈ ([\d.]+), γ ≈ ([\d.]+)",
-    "zero": r"\(β = ([\d.]+), γ = ([\d.]+)\)",
-    "penalty": r"penalty at ([\d.]+) to ([\d.]+) throughout; ([\d.]+) is what",
-}
+
+Read = Callable[[Path], str | None]  # the text of a file of the project; None where there is none
 
 
-def result() -> str:
-    """The arms side by side as a Markdown table, and the same in words."""
-    summary, comparison = read_json(SUMMARY), read_json(COMPARISON)
+def here(path: Path) -> str | None:
+    """The text of a file as it lies here."""
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def block(read: Read = here) -> str:
+    """The arms side by side as a Markdown table, and the same in words.
+
+    Raises:
+        InputError: a file is missing, or is of another pipeline.
+    """
+    try:
+        return _block(read)
+    except KeyError as error:
+        raise InputError(f"metrics/ or {DVC_LOCK} has no {error}: run `dvc repro`") from None
+
+
+def _block(read: Read) -> str:
+    summary, comparison = _json(read, SUMMARY), _json(read, COMPARISON)
     seeds = comparison["seeds"]
     lines = [
         "| arm | loss | perplexity | difference to the baseline | parameters | FLOPs/token"
@@ -57,9 +62,8 @@ def result() -> str:
             reactive,
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    yardsticks = read_json(evaluation_metrics(run_name(next(iter(summary)), seeds[0])))[
-        "yardsticks"
-    ]
+    first = evaluation_metrics(run_name(next(iter(summary)), seeds[0]))
+    yardsticks = _json(read, first)["yardsticks"]
     named = ", ".join(f"{name} {value:.3f}" for name, value in yardsticks.items())
     lines += [
         "",
@@ -69,11 +73,12 @@ def result() -> str:
         "",
         *(f"- {words}" for words in comparison["in_words"].values()),
     ]
-    if CLAIMS.is_file():
-        verdicts = Counter(claim["verdict"] for claim in read_json(CLAIMS)["claims"])
-        told = ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
-        lines += ["", f"The preprint's claims, counted for each arm: {told}."]
-    source = load_params().data.source
+    if read(CLAIMS) is not None:
+        verdicts = Counter(claim["verdict"] for claim in _json(read, CLAIMS)["claims"])
+        counts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
+        lines += ["", f"The preprint's claims, counted for each arm: {counts}."]
+    lock = parse_yaml(_text(read, DVC_LOCK))
+    source = lock["stages"]["download"]["params"]["params.yaml"]["data"]["source"]
     if source != "tinystories-v2":
         lines += [
             "",
@@ -83,54 +88,21 @@ def result() -> str:
     return "\n".join(lines) + "\n"
 
 
-def figures() -> dict[str, list[str]]:
-    """What fills the groups of each sentence of FIGURES."""
-    penalty = read_json(CONVERGENCE)["published run 1"]["penalty"]
-    size = sum(file.bytes for file in load_params().data.hub.files)
-    identity, zero = _signals(IDENTITY_BIAS), _signals(dict.fromkeys(IDENTITY_BIAS, 0.0))
-    return {
-        "published": [
-            f"{PUBLISHED_RUN_1['val_ppl']:.2f}",
-            f"{PUBLISHED_RUN_1['parameters'] / 1e6:.0f}",
-        ],
-        "download": [f"{size / 1e9:.1f}"],
-        "identity": [f"{identity[name]:.2g}" for name in ("precision", "ffn_gate")],
-        "zero": [f"{zero[name]:.3g}" for name in ("precision", "ffn_gate")],
-        "penalty": [
-            f"{penalty['low']:.4f}",
-            f"{penalty['high']:.4f}",
-            f"{penalty['at_zero']:.5f}",
-        ],
-    }
+def _text(read: Read, path: Path) -> str:
+    if (text := read(path)) is None:
+        raise InputError(f"{path} does not exist: run `dvc repro`, or `dvc pull`")
+    return text
 
 
-def _signals(bias: dict[str, float]) -> dict[str, float]:
-    """The signals that output biases make, by name."""
-    settings = load_params().ncn
-    names: tuple[Signal, ...] = get_args(Signal)
-    z = torch.tensor([bias[name] for name in names])
-    made = actuator_reference(z, names, settings.gain, settings.precision_max)
-    return {name: float(value) for name, value in zip(names, made, strict=True)}
+def _json(read: Read, path: Path) -> Any:
+    return json.loads(_text(read, path))
 
 
-def filled(readme: str) -> str:
-    """The README's text with its figures made anew."""
+def filled(readme: str, read: Read = here) -> str:
+    """The README's text with its block made anew."""
     if not BLOCK.search(readme):
         raise InputError(f"{README}: no block from <!-- result --> to <!-- /result -->")
-    try:
-        for name, values in figures().items():
-            readme = re.sub(FIGURES[name], partial(_with_groups, values), readme)
-        return BLOCK.sub(lambda _: result(), readme)
-    except KeyError as error:
-        raise InputError(f"metrics/ has no {error}: run `dvc repro`") from None
-
-
-def _with_groups(values: list[str], found: re.Match[str]) -> str:
-    """The matched text with its groups replaced, in order."""
-    text, start = found.group(), found.start()
-    for group, value in reversed(list(enumerate(values, start=1))):
-        text = text[: found.start(group) - start] + value + text[found.end(group) - start :]
-    return text
+    return BLOCK.sub(lambda _: block(read), readme)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,5 +110,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the result of README.md anew from metrics/."""
+    """Write the result of README.md anew from metrics/ and dvc.lock."""
     write_text(README, filled(README.read_text(encoding="utf-8")))

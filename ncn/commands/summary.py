@@ -4,6 +4,7 @@ committed one. `make repro` ends with it."""
 import argparse
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from ncn.analysis.verdict import reads_the_future
@@ -88,12 +89,12 @@ def differences(mine: Any, committed: Any) -> str:
     return "; ".join(parts)
 
 
-def committed_summary() -> Summary | None:
-    """metrics/summary.json of the last commit; None where there is none."""
+def committed(path: Path) -> str | None:
+    """The text of a file in the last commit; None where there is none."""
     shown = subprocess.run(
-        ["git", "show", f"HEAD:./{SUMMARY}"], capture_output=True, text=True, check=False
+        ["git", "show", f"HEAD:./{path}"], capture_output=True, text=True, check=False
     )
-    return json.loads(shown.stdout) if shown.returncode == 0 else None
+    return shown.stdout if shown.returncode == 0 else None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,10 +104,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print what a person wants to see after `dvc repro`."""
     summary = read_json(SUMMARY)
-    committed = committed_summary()
+    before = committed(SUMMARY)
     print(table(summary), *read_json(COMPARISON)["in_words"].values(), sep="\n")
     if taken := times():
         print("times, as the stages last ran here:", taken, sep="\n")
-    same = "none is committed" if committed is None else differences(summary, committed)
+    same = "none is committed" if before is None else differences(summary, json.loads(before))
     print(f"against the committed {SUMMARY}: {same}")
     print(f"report: {REPORT.resolve()}")

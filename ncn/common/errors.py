@@ -24,8 +24,8 @@ class Interrupted(Exception):  # noqa: N818 (nothing went wrong)
         self.signal_number = signal_number
 
 
-def mendable(error: Exception) -> str | None:
-    """What a user can do something about, in one line; None: not theirs."""
+def fixable(error: Exception) -> str | None:
+    """What a user can do something about, in one line; None: an error of the program."""
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, OSError):
@@ -33,12 +33,12 @@ def mendable(error: Exception) -> str | None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return f"no space left on {where}: free some and run the same command again"
         if error.errno in REFUSALS:
-            return f"{where}: {error.strerror}: mend that and run the same command again"
+            return f"{where}: {error.strerror}: fix that and run the same command again"
     return None
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run `main`; turn what a user can mend into one line on stderr and exit status 1.
+    """Run `main`; turn what a user can fix into one line on stderr and exit status 1.
 
     An interrupt exits with 128 + the signal's number, never 0: DVC would record 0 as success.
     """
@@ -54,6 +54,6 @@ def run_command(main: Callable[[], None]) -> None:
         print("\ninterrupted: nothing was recorded; the same command starts again", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if problem := mendable(error):
+        if problem := fixable(error):
             sys.exit(f"error: {problem}")
         raise

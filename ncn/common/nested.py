@@ -1,7 +1,13 @@
-"""Values of nested mappings by dotted key: `ncn.val_ppl`, `train.lr`."""
+"""Values as JSON and YAML nest them: by dotted key, and whether one is a finite number."""
 
+import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether `value` is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def leaves(value: Any, key: str = "", into_lists: bool = False) -> Iterator[tuple[str, Any]]:

@@ -27,6 +27,7 @@ SCANS = Path("plots/brain_scan/scan.tsv")
 SCAN_TABLES = {
     name: Path(f"plots/brain_scan/{name}.tsv") for name in ("tokens", "layers", "losses", "heads")
 }
+FIGURES = Path("plots/figures")  # NAME.svg and NAME.png
 REPORT = Path("plots/report.html")
 
 

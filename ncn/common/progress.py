@@ -43,7 +43,7 @@ class Progress:
         done: steps that an earlier process took.
         total: steps of the whole run.
         tokens_per_step: targets.
-        memory: the most bytes held so far.
+        memory: the most bytes used so far.
         silent: show nothing.
     """
 

@@ -57,8 +57,8 @@ class StopSignals:
             raise Interrupted(self.received, f"{name}: stopped by {reason} {message}")
 
     @contextmanager
-    def removing_files(self, name: str, how_to_go_on: str) -> Iterator[None]:
-        """Raise Interrupted where a signal was received and a folder is gone.
+    def folder_may_vanish(self, name: str, how_to_go_on: str) -> Iterator[None]:
+        """Raise Interrupted where a signal was received and the block misses a file.
 
         DVC, stopped by the same signal, removes the copy of the project that an experiment runs in.
         """

@@ -39,10 +39,11 @@ def generation_salience(model: LanguageModel, salience: Salience | None) -> Sali
     Raises:
         InputError: a mode that needs the future, or pools nothing.
     """
-    if model.control is None or model.control.pooling is None:
+    settings = model.config.control
+    if settings is None or model.control is None or model.control.pooling is None:
         return None
     if salience is None:
-        own = model.control.settings.salience
+        own = settings.salience
         return "reactive" if own == "global" else own
     if salience not in ("causal", "reactive"):
         raise InputError(f"salience {salience!r}: allowed to generate with are causal, reactive")

@@ -1,12 +1,17 @@
 """One layer of the transformer, its branches modulated a token at a time; and its caches.
 
-Per token t, with the signals g, beta, gamma of the layer (preprint eq. 8-12):
+Per token t, with the product a of the layer's signals that act at each site (`ncn.signals`):
 
-    x <- x + g * Attention(RMSNorm(x)),       where queries are scaled: Q' = beta Q
-    x <- x + g * gamma * FeedForward(RMSNorm(x))
+    x <- x + a_attention * Attention(RMSNorm(x)),       where queries are scaled: Q' = a_queries Q
+    x <- x + a_feed_forward * FeedForward(RMSNorm(x))
 
-Without a control network every signal is 1 and costs nothing.
+The preprint (eq. 8-12) has a_queries = beta, a_attention = g, a_feed_forward = g * gamma. A signal
+with one number a head scales that head: its queries, or its output before the heads are joined.
+Without a control network every signal is neutral and costs nothing.
 """
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +24,21 @@ from ncn.model.attention_entropy import attention_entropy
 from ncn.model.layers import Layer, RMSNorm
 from ncn.model.salience import Tonic
 from ncn.settings import ModelConfig
+from ncn.signals import SIGNALS, Site, Width
+
+Scales = Mapping[Width, Tensor]  # [B, T] for a layer, [B, T, H] for heads, [B, T, D] for a vector
+NEUTRAL: Scales = MappingProxyType({})
+
+
+def scales_at(site: Site, signals: Mapping[str, Tensor | None]) -> Scales:
+    """The product of the signals that act at a site, by their width; None is neutral."""
+    scales: dict[Width, Tensor] = {}
+    for name, declared in SIGNALS.items():
+        signal = signals.get(name)
+        if signal is not None and site in declared.sites:
+            before = scales.get(declared.width)
+            scales[declared.width] = signal if before is None else before * signal
+    return scales
 
 
 class KeyValues:
@@ -67,6 +87,21 @@ class Cache:
             layer.length = 0
 
 
+def split_heads(qkv: Tensor, n_heads: int, queries: Scales) -> tuple[Tensor, Tensor, Tensor]:
+    """The projections [B, T, 3 D] as q, k and v [B, T, H, K], the queries scaled."""
+    q, k, v = qkv.unflatten(-1, (3, n_heads, -1)).unbind(2)
+    for width, scale in queries.items():
+        match width:
+            case "layer":
+                across = scale[..., None, None]
+            case "head":
+                across = scale[..., None]
+            case "vector":
+                across = scale.unflatten(-1, (n_heads, -1))
+        q = q * across.to(q.dtype)
+    return q, k, v
+
+
 class Attention(Layer):
     """Causal multi-head self-attention without biases."""
 
@@ -79,17 +114,17 @@ class Attention(Layer):
     def forward(
         self,
         x: Tensor,
-        precision: Tensor | None,
+        queries: Scales = NEUTRAL,
+        outputs: Scales = NEUTRAL,
         past: KeyValues | None = None,
         measure: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """x [B, T, D], precision [B, T] or None -> [B, T, D]; x continues `past`.
+        """x [B, T, D] -> [B, T, D]; x continues `past`.
 
-        With `measure` also the attention entropy [B, T], else None.
+        `queries` scales the queries; of `outputs`, what is one number a head scales each head's
+        output. With `measure` also the attention entropy [B, T], else None.
         """
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).unbind(2)  # [B, T, H, K]
-        if precision is not None:
-            q = q * precision[..., None, None].to(q.dtype)
+        q, k, v = split_heads(self.qkv(x), self.n_heads, queries)  # [B, T, H, K]
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # [B, H, T, K]
         start = 0 if past is None else past.length
         if past is not None:
@@ -99,7 +134,10 @@ class Attention(Layer):
             mask = q.new_ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(start)
         heads = F.scaled_dot_product_attention(q, k, v, mask, is_causal=start == 0)
         entropy = attention_entropy(q, k) if measure else None
-        return self.out(heads.transpose(1, 2).flatten(2)), entropy
+        heads = heads.transpose(1, 2)  # [B, T, H, K]
+        if (scale := outputs.get("head")) is not None:
+            heads = heads * scale[..., None].to(heads.dtype)
+        return self.out(heads.flatten(2)), entropy
 
 
 class FeedForward(nn.Module):
@@ -129,21 +167,25 @@ class Block(Layer):
     def forward(
         self,
         x: Tensor,
-        gain: Tensor | None = None,
-        precision: Tensor | None = None,
-        ffn_gate: Tensor | None = None,
         past: KeyValues | None = None,
         measure: bool = False,
+        **signals: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """x [B, T, D], signals [B, T] (None is neutral) -> [B, T, D]; the rest: see `Attention`."""
-        attended, entropy = self.attention(self.attention_norm(x), precision, past, measure)
-        x = self._added(x, self.dropout(attended), gain)
+        """x [B, T, D] -> [B, T, D], with the layer's signals by name: [B, T], or [B, T, W] of wider
+        ones; one that is None or absent is neutral. The rest: see `Attention`.
+        """
+        queries, attention = scales_at("queries", signals), scales_at("attention", signals)
+        attended, entropy = self.attention(
+            self.attention_norm(x), queries, attention, past, measure
+        )
+        x = self._added(x, self.dropout(attended), attention)
         fed = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-        both = ffn_gate if gain is None else gain if ffn_gate is None else gain * ffn_gate
-        return self._added(x, fed, both), entropy
+        return self._added(x, fed, scales_at("feed_forward", signals)), entropy
 
-    def _added(self, x: Tensor, branch: Tensor, signal: Tensor | None) -> Tensor:
-        """x plus a branch [B, T, D], scaled a token at a time where there is a signal [B, T]."""
-        if signal is None:
+    def _added(self, x: Tensor, branch: Tensor, scales: Scales) -> Tensor:
+        """x plus a branch [B, T, D], scaled a token at a time where there are signals."""
+        if (scale := scales.get("vector")) is not None:
+            branch = branch * scale.to(branch.dtype)
+        if (scale := scales.get("layer")) is None:
             return x + branch
-        return modulated_add(x, branch, signal, backend=self.backend(x))
+        return modulated_add(x, branch, scale, backend=self.backend(x))

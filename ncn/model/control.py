@@ -1,17 +1,18 @@
-"""The control network: three scalars a token and layer, from the embeddings alone.
+"""The control network: a few numbers a token and layer, from the embeddings alone.
 
     c_t = salience pooling of x                      (tonic stream, preprint eq. 1)
     u_t = RMSNorm(c_t + x_t)                         (phasic integration, eq. 2, 13)
     z_t = W_2 tanh(W_1 u_t + b_1) + b_2              (controller, eq. 3, 14)
 
-with, where they are asked for, the further inputs of section 3.2: a vector e of the text's task
+with, where asked for, the further inputs of section 3.2: a vector e of the text's task
 and values s from outside (`ncn.conditions`), the attention entropy h of the layer before
 (`ncn.entropy`), so that the signals of layer l are
 
     u_t   = RMSNorm(c_t + x_t + e + W_s s)
     z_l,t = W_2,l tanh(W_1 u_t + b_1 + w_h h_l-1,t) + b_2,l             h_0 = 0
 
-z, one number a layer and signal (eq. 4), becomes
+z, layer-major and then by signal (eq. 4: one number each; the columns of a wider one lie together),
+becomes the signals as `ncn.signals` declares them. The preprint's:
 
     gain       g     = 2 sigmoid(z)                  in [0, 2], neutral at z = 0
     precision  beta  = min(softplus(z) + 0.01, max)  in (0, 4], neutral near z = 0.525
@@ -27,16 +28,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kernels.actuator import actuator
-from kernels.dispatch import Backend
+from kernels.actuator import Output, actuator
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions
 from ncn.model.layers import Layer, RMSNorm, embedding
 from ncn.model.salience import SaliencePooling, Tonic
-from ncn.settings import ControlSettings, Salience
-
-# Biases of W_2 that start the model next to a plain transformer (preprint 4.1.4):
-# g = 1, beta = 0.9997, gamma = 0.953. `init: zero` leaves beta = 0.703, gamma = 0.5.
-IDENTITY_BIAS = {"gain": 0.0, "precision": 0.525, "ffn_gate": 3.0}
+from ncn.settings import ControlSettings, ModelConfig, Salience
+from ncn.signals import SIGNALS
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -45,18 +42,37 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def actuate(z: Tensor, settings: ControlSettings, backend: Backend) -> dict[str, Tensor]:
-    """The signals of z [..., L * S] (layer-major), by name, each [..., L]: `kernels.actuator`."""
-    names = settings.signals
-    signals = actuator(z, names, settings.gain, settings.precision_max, backend=backend)
-    return dict(zip(names, signals, strict=True))
+def outputs(config: ModelConfig) -> dict[str, Output]:
+    """What the control network of `config` puts out for a layer, in the order of z.
+
+    By signal: its transformation, and how many of the layer's columns it takes.
+    """
+    made: dict[str, Output] = {}
+    for signal in (SIGNALS[name] for name in (config.control.signals if config.control else ())):
+        transformation = signal.transformations[0]
+        if len(signal.transformations) > 1:
+            transformation = getattr(config.control, signal.name, transformation)
+        made[signal.name] = transformation, signal.columns(config.n_heads, config.d_model)
+    return made
+
+
+def columns(config: ModelConfig) -> int:
+    """How many numbers the control network of `config` puts out for a layer and token, C."""
+    return sum(width for _, width in outputs(config).values())
 
 
 @torch.no_grad()
-def start_at_declared_signals(bias: Tensor, settings: ControlSettings) -> None:
-    """Set the output biases [L * S] that `ncn.init` declares."""
+def start_at_declared_signals(bias: Tensor, config: ModelConfig) -> None:
+    """Set the output biases [L * C] as `ncn.init` says.
+
+    `identity` starts next to a plain transformer, at the z that each signal declares (preprint
+    4.1.4: g = 1, beta = 0.9997, gamma = 0.953); `zero` leaves beta = 0.703, gamma = 0.5.
+    """
+    identity = config.control is not None and config.control.init == "identity"
     start = [
-        IDENTITY_BIAS[name] if settings.init == "identity" else 0.0 for name in settings.signals
+        SIGNALS[name].start if identity else 0.0
+        for name, (_, width) in outputs(config).items()
+        for _ in range(width)
     ]
     bias.view(-1, len(start)).copy_(torch.tensor(start))
 
@@ -64,7 +80,8 @@ def start_at_declared_signals(bias: Tensor, settings: ControlSettings) -> None:
 class ControlOutput(NamedTuple):
     """What a control network makes of a text.
 
-    signals: by name, each [B, T, L]. Only those of `ncn.signals`.
+    signals: by name, each [B, T, L], or [B, T, L, W] where it is wider than one number a layer.
+        Only those that the arm has.
     drive: W_1 u + b_1 [B, T, hidden] where the signals have yet to see the attention entropy
         (`ControlNetwork.at_layer`): these are then those of h = 0.
     """
@@ -73,22 +90,45 @@ class ControlOutput(NamedTuple):
     drive: Tensor | None = None
 
 
-class StaticControl(Layer):
-    """One learned scalar a layer and signal, whatever the text: `controller: static`.
+class Control(Layer):
+    """What both controllers share: how z becomes the signals."""
+
+    def __init__(self, config: ModelConfig, settings: ControlSettings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._outputs = outputs(config)
+        self._columns = columns(config)
+
+    @property
+    def output_bias(self) -> Tensor:
+        """Where the signals start, [L * C]."""
+        raise NotImplementedError
+
+    def _actuated(self, z: Tensor) -> dict[str, Tensor]:
+        """The signals of z [..., L * C], by name, each [..., L] or [..., L, W]."""
+        outputs, maximum = list(self._outputs.values()), self._settings.precision_max
+        made = actuator(z, outputs, maximum, backend=self.backend(z))
+        return {
+            name: each[..., 0] if SIGNALS[name].width == "layer" else each
+            for name, each in zip(self._outputs, made, strict=True)
+        }
+
+
+class StaticControl(Control):
+    """Learned signals for each layer, whatever the text: `controller: static`.
 
     What any claim of dynamic control has to beat: it can rescale branches, and react to nothing.
     """
 
     pooling = None  # no stream of the text, so no mode to score it in
 
-    def __init__(self, n_layers: int, settings: ControlSettings) -> None:
-        super().__init__()
-        self.settings = settings
-        self.bias = nn.Parameter(torch.empty(n_layers * len(settings.signals)))
+    def __init__(self, config: ModelConfig, settings: ControlSettings) -> None:
+        super().__init__(config, settings)
+        self.bias = nn.Parameter(torch.empty(config.n_layers * self._columns))
 
     @property
     def output_bias(self) -> Tensor:
-        """Where the signals start, [L * S]."""
+        """Where the signals start, [L * C]."""
         return self.bias
 
     def forward(
@@ -100,24 +140,24 @@ class StaticControl(Layer):
     ) -> ControlOutput:
         """The same signals at every position of x [B, T, D]."""
         z = self.bias.expand(*x.shape[:2], -1)
-        return ControlOutput(actuate(z, self.settings, self.backend(x)))
+        return ControlOutput(self._actuated(z))
 
 
-class ControlNetwork(Layer):
+class ControlNetwork(Control):
     """x [B, T, D] -> the signals of every layer, and what they need to see the entropy."""
 
     slider_mean: Tensor
     slider_sd: Tensor
 
-    def __init__(self, d_model: int, n_layers: int, settings: ControlSettings) -> None:
-        super().__init__()
-        self.settings = settings
+    def __init__(self, config: ModelConfig, settings: ControlSettings) -> None:
+        super().__init__(config, settings)
+        d_model = config.d_model
         self.pooling = (
             None if settings.salience == "none" else SaliencePooling(d_model, settings.heads)
         )
         self.norm = RMSNorm(d_model)
         self.hidden = nn.Linear(d_model, settings.hidden)
-        self.output = nn.Linear(settings.hidden, n_layers * len(settings.signals))
+        self.output = nn.Linear(settings.hidden, config.n_layers * self._columns)
         if settings.tasks:
             self.tasks = embedding(settings.tasks, d_model)
         if n_sliders := len(settings.sliders):
@@ -130,7 +170,7 @@ class ControlNetwork(Layer):
 
     @property
     def output_bias(self) -> Tensor:
-        """Where the signals start, [L * S]."""
+        """Where the signals start, [L * C]."""
         return self.output.bias
 
     def forward(
@@ -152,35 +192,35 @@ class ControlNetwork(Layer):
         Raises:
             ValueError: the conditions are not those that the network was built for.
         """
-        mode = salience or self.settings.salience
+        mode = salience or self._settings.salience
         context = x if self.pooling is None else x + self.pooling(x, mode, tonic)
-        for told in self._embedded(conditions):
-            context = context + told[:, None]
+        for given in self._embedded(conditions):
+            context = context + given[:, None]
         drive = self.hidden(self.norm(context))
         z = self.output(self._activated(drive))
-        signals = actuate(z, self.settings, self.backend(z))
-        return ControlOutput(signals, drive if self.settings.attention_entropy else None)
+        return ControlOutput(self._actuated(z), drive if self._settings.attention_entropy else None)
 
     def at_layer(self, layer: int, drive: Tensor, entropy: Tensor) -> dict[str, Tensor]:
-        """The signals of one layer, each [B, T], with the entropy h [B, T] of the layer before."""
+        """The signals of one layer with the entropy h [B, T] of the layer before.
+
+        Each [B, T], or [B, T, W].
+        """
         seen = drive + entropy[..., None].to(drive.dtype) * self.entropy_weight
-        signals = len(self.settings.signals)
-        mine = slice(layer * signals, (layer + 1) * signals)
+        mine = slice(layer * self._columns, (layer + 1) * self._columns)
         z = F.linear(self._activated(seen), self.output.weight[mine], self.output.bias[mine])
-        made = actuate(z, self.settings, self.backend(z))
-        return {name: signal[..., 0] for name, signal in made.items()}
+        return {name: signal[:, :, 0] for name, signal in self._actuated(z).items()}
 
     def _activated(self, drive: Tensor) -> Tensor:
-        return ACTIVATIONS[self.settings.activation](drive)
+        return ACTIVATIONS[self._settings.activation](drive)
 
     def _embedded(self, conditions: Conditions) -> Iterator[Tensor]:
         """e and W_s s, [B, D] each, where they are given."""
         if (task := conditions.task) is not None:
-            if not self.settings.tasks:
+            if not self._settings.tasks:
                 raise ValueError("a task was given, but the control network was built for none")
             yield self.tasks(task)
         if (sliders := conditions.sliders) is not None:
-            names = self.settings.sliders
+            names = self._settings.sliders
             if sliders.shape[-1] != len(names):
                 raise ValueError(
                     f"{sliders.shape[-1]} slider values were given, but the control network was"
@@ -189,22 +229,23 @@ class ControlNetwork(Layer):
             yield self.sliders(sliders.to(self.sliders.weight.dtype))
 
 
-def make_control(
-    d_model: int, n_layers: int, settings: ControlSettings | None
-) -> ControlNetwork | StaticControl | None:
+def make_control(config: ModelConfig) -> ControlNetwork | StaticControl | None:
     """What `controller` names; None for a plain transformer."""
+    settings = config.control
     if settings is None or settings.controller == "none":
         return None
     if settings.controller == "static":
-        return StaticControl(n_layers, settings)
-    return ControlNetwork(d_model, n_layers, settings)
+        return StaticControl(config, settings)
+    return ControlNetwork(config, settings)
 
 
 def homeostatic_penalty(signals: Mapping[str, Tensor], settings: ControlSettings) -> Tensor:
-    """lambda * sum over signals of mean((signal - 1)^2), the mean over batch, time and layers.
+    """lambda * sum over signals of mean((signal - neutral)^2), over batch, time, layers and width.
 
     `penalty: sum` sums over the layers instead (eq. 15; eq. 18 has the mean). A scalar.
     """
-    deviations = torch.stack([(signal - 1).square().mean() for signal in signals.values()])
-    layers = next(iter(signals.values())).shape[-1] if settings.penalty == "sum" else 1
+    deviations = torch.stack(
+        [(signal - SIGNALS[name].neutral).square().mean() for name, signal in signals.items()]
+    )
+    layers = next(iter(signals.values())).shape[2] if settings.penalty == "sum" else 1
     return settings.homeostatic_lambda * layers * deviations.sum()

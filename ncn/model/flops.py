@@ -5,6 +5,7 @@ activations and the actuators are a few operations per element. Training costs t
 forward pass (one for each of the two gradients of a product).
 """
 
+from ncn.model.control import columns
 from ncn.model.salience import CHUNK
 from ncn.settings import ControlSettings, ModelConfig
 
@@ -24,7 +25,7 @@ def _control(config: ModelConfig, control: ControlSettings) -> int:
     width, length = config.d_model, config.context_length
     if control.controller == "static":
         return 0
-    outputs = config.n_layers * len(control.signals)
+    outputs = config.n_layers * columns(config)
     controller = 2 * control.hidden * (width + outputs)
     controller += 2 * width * len(control.sliders) // length  # one projection a sequence
     if control.attention_entropy:  # the scores again, of every layer but the last

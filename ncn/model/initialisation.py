@@ -25,8 +25,8 @@ def initialise(model: LanguageModel, seed: int) -> None:
     | the salience pooling            | matrix, +-sqrt(6 / 4D); small N(0, 0.02)         |
     | norm weights                    | 1                                                |
     | biases                          | 0                                                |
-    | output bias of the controller   | `ncn.init`: identity 0, 0.525, 3 (for gain,      |
-    |                                 | precision, ffn_gate) on each layer; zero 0, 0, 0 |
+    | output bias of the controller   | `ncn.init`: identity `start` of each signal (0,  |
+    |                                 | 0.525, 3 for gain, precision, ffn_gate); zero 0  |
 
     Each parameter draws from its own stream, named by seed and parameter: what the arms share
     starts equal, since adding a control network moves no other draw.
@@ -48,7 +48,7 @@ def initialise(model: LanguageModel, seed: int) -> None:
                 parameter.uniform_(-bound, bound, generator=stream)
             else:
                 parameter.normal_(0.0, 0.02, generator=stream)
-    if model.control is not None:
-        start_at_declared_signals(model.control.output_bias, model.control.settings)
-        if model.control.settings.frozen:
+    if model.control is not None and control is not None:
+        start_at_declared_signals(model.control.output_bias, model.config)
+        if control.frozen:
             model.control.requires_grad_(False)

@@ -64,14 +64,15 @@ def training_rows(directory: str | Path, model: LanguageModel) -> ConditionedRow
             measures the same in every row.
     """
     rows, sliders = open_rows(directory, "train"), None
-    if isinstance(model.control, ControlNetwork) and (names := model.control.settings.sliders):
+    network, settings = model.control, model.config.control
+    if isinstance(network, ControlNetwork) and settings and (names := settings.sliders):
         values = measured(rows, names, load_tokenizer(Path(directory) / "tokenizer"))
         mean, sd = values.mean(0), values.std(0)
         for name, spread, value in zip(names, sd, mean, strict=True):
             if spread == 0:
                 raise InputError(f"ncn.sliders: {name} is {value:.4g} in every training row")
-        model.control.slider_mean.copy_(torch.from_numpy(mean))
-        model.control.slider_sd.copy_(torch.from_numpy(sd))
+        network.slider_mean.copy_(torch.from_numpy(mean))
+        network.slider_sd.copy_(torch.from_numpy(sd))
         sliders = torch.from_numpy((values - mean) / sd).float()
     return ConditionedRows(rows, Conditions(_tasks(directory, "train", model), sliders))
 

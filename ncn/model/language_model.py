@@ -18,7 +18,7 @@ from ncn.model.blocks import Block, Cache
 from ncn.model.control import ControlNetwork, ControlOutput, homeostatic_penalty, make_control
 from ncn.model.layers import Layer, RMSNorm, embedding
 from ncn.settings import ModelConfig, Salience
-from ncn.signals import SIGNALS
+from ncn.signals import SIGNALS, Signal
 
 RunBlock = Callable[..., tuple[Tensor, Tensor | None]]
 
@@ -40,7 +40,7 @@ class LanguageModel(Layer):
         self.config = config
         self.embedding = embedding(config.vocab_size, config.d_model)  # also the output head
         self.positions = embedding(config.context_length, config.d_model)
-        self.control = make_control(config.d_model, config.n_layers, config.control)
+        self.control = make_control(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.d_model)
@@ -105,14 +105,26 @@ class LanguageModel(Layer):
         salience: Salience | None = None,
         conditions: Conditions = NO_CONDITIONS,
     ) -> dict[str, Tensor]:
-        """gain, precision and ffn_gate for tokens [B, T], each [B, T, L]; 1 where not modulated."""
-        neutral = torch.ones(*tokens.shape, self.config.n_layers, device=tokens.device)
-        mine: dict[str, Tensor] = {}
-        if self.control is not None and self.control.settings.attention_entropy:
+        """Every declared signal for tokens [B, T], neutral where not modulated.
+
+        Each [B, T, L], or [B, T, L, W] where it is wider than one number a layer.
+        """
+        config, mine = self.config, dict[str, Tensor]()
+        if config.control is not None and config.control.attention_entropy:
             _, mine = self._hidden(tokens, salience, conditions=conditions)
         elif self.control is not None:  # from the embeddings alone: no layer needs to run
             mine = self.control(self._embedded(tokens), salience, None, conditions).signals
-        return {name: mine.get(name, neutral) for name in SIGNALS}
+
+        def neutral(signal: Signal) -> Tensor:
+            shape = [*tokens.shape, config.n_layers]
+            if signal.width != "layer":
+                shape.append(signal.columns(config.n_heads, config.d_model))
+            return torch.full(shape, float(signal.neutral), device=tokens.device)
+
+        return {
+            name: mine[name] if name in mine else neutral(signal)
+            for name, signal in SIGNALS.items()
+        }
 
     @torch.no_grad()
     def pooling_entropy(self, tokens: Tensor) -> Tensor | None:
@@ -180,7 +192,7 @@ class LanguageModel(Layer):
         conditions: Conditions = NO_CONDITIONS,
         run_block: RunBlock = run_as_it_is,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The last hidden state [B, T, D] and the signals that shaped it, each [B, T, L]."""
+        """The last hidden state [B, T, D], and the signals that shaped it as `signals` has them."""
         x = self.dropout(self._embedded(tokens, 0 if cache is None else cache.length))
         control = self.control
         if control is None:
@@ -189,7 +201,7 @@ class LanguageModel(Layer):
             tonic = None if cache is None else cache.tonic
             signals, drive = control(x, salience, tonic, conditions)
         n_layers = len(self.blocks)
-        columns = {k: signal.unbind(-1) for k, signal in signals.items()}
+        columns = {k: signal.unbind(2) for k, signal in signals.items()}
         by_layer = [{k: each[n] for k, each in columns.items()} for n in range(n_layers)]
         for n, block in enumerate(self.blocks):
             past = None if cache is None else cache.layers[n]
@@ -198,5 +210,5 @@ class LanguageModel(Layer):
             if isinstance(control, ControlNetwork) and drive is not None and entropy is not None:
                 by_layer[n + 1] = control.at_layer(n + 1, drive, entropy)
         if drive is not None:  # some have been replaced
-            signals = {k: torch.stack([each[k] for each in by_layer], dim=-1) for k in signals}
+            signals = {k: torch.stack([each[k] for each in by_layer], dim=2) for k in signals}
         return self.norm(x), signals

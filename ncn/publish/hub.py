@@ -4,13 +4,12 @@ A repository holds model.safetensors, config.json, the tokenizer's vocab.json an
 a model card. Loading executes nothing. Log in with `hf auth login`, or set HF_TOKEN.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi, constants, snapshot_download
+from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from ncn.common.errors import InputError
@@ -18,7 +17,7 @@ from ncn.corpus.tokenizer import load_tokenizer
 from ncn.model import LanguageModel, load_model, save_model
 from ncn.model.checkpoint import CONFIG, WEIGHTS
 from ncn.publish.model_card import model_card
-from ncn.sources.hub_errors import Asked, HTTPError, OfflineModeIsEnabled, problem
+from ncn.sources.hub_client import Asked, HTTPError, OfflineModeIsEnabled, hub_address, problem
 
 TOKENIZER_FILES = ("vocab.json", "merges.txt")
 
@@ -72,7 +71,7 @@ def fetch_model(
                 repo,
                 revision=revision,
                 token=token,
-                endpoint=_address(endpoint),
+                endpoint=hub_address(endpoint),
                 allow_patterns=[CONFIG, WEIGHTS, *TOKENIZER_FILES],
             )
         )
@@ -120,7 +119,7 @@ def push_to_hub(
         saved = Path(scratch) / "model"
         save_model(model, saved)
         files |= {name: saved / name for name in (CONFIG, WEIGHTS)}
-        api = HfApi(endpoint=_address(endpoint), token=token)
+        api = HfApi(endpoint=hub_address(endpoint), token=token)
         # A name without an owner is the token's owner's.
         repo = api.create_repo(repo, private=private or None, exist_ok=True).repo_id
         if private and not api.model_info(repo).private:
@@ -131,11 +130,6 @@ def push_to_hub(
             commit_message=message,
         )
     return commit.commit_url
-
-
-def _address(endpoint: str | None) -> str:
-    """The hub's address. huggingface_hub reads HF_ENDPOINT once, when it is imported."""
-    return (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
 @contextmanager

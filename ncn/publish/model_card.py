@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ncn.analysis.verdict import reads_the_future
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
 from ncn.common.paths import COMPARISON, SUMMARY, evaluation_metrics, training_metrics
+from ncn.common.templates import environment
 from ncn.model import LanguageModel, parameter_count
 from ncn.settings import Params, load_params
 
@@ -32,17 +32,11 @@ def model_card(model: LanguageModel, repo: str, run: str | None = None) -> str:
     Raises:
         InputError: the run's figures are missing, or are those of a model of another size.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["reads_the_future"] = reads_the_future
+    templates = environment(Path(__file__).parent)
+    templates.filters["reads_the_future"] = reads_the_future
     results = None if run is None else _results(model, run)
     params = None if run is None else load_params()
-    return environment.get_template(TEMPLATE).render(
+    return templates.get_template(TEMPLATE).render(
         metadata=_metadata(repo, results, params).to_yaml(),
         repo=repo,
         config=model.config,

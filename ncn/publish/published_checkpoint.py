@@ -5,7 +5,7 @@ containers and refuses every other name, but for one: the configuration object, 
 comes an object that does nothing. So no code of the file's choosing runs. Names of tensors, and
 what follows from their shapes, are in `_shapes` and `_converted`.
 
-The control network is then held against an untrained one. At the published initialisation every
+The control network is then compared with an untrained one. At the published initialisation every
 bias of it is exactly 0 and every norm weight exactly 1; a single optimiser step with a gradient
 moves both. Decay without a gradient would shrink all norm weights alike and leave the biases.
 """
@@ -244,7 +244,7 @@ def control_network_evidence(model: LanguageModel) -> dict[str, Evidence]:
     if not isinstance(control, ControlNetwork):
         raise InputError("this model has no control network that could be trained or not")
     start = torch.empty_like(control.output.bias)
-    start_at_declared_signals(start, control.settings)
+    start_at_declared_signals(start, model.config)
     with torch.no_grad():
         evidence = {
             "output_bias": _exact("output biases", control.output.bias, start),

@@ -1,1 +1,1 @@
-"""The page: claims, charts, and the words around them."""
+"""The page: charts, tables, and the words around them."""

@@ -6,30 +6,17 @@ the parameter `shown`, the arms that are switched on.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ncn.settings import PUBLISHED_SERIES
+from ncn.signals import SIGNALS
 
 Spec = dict[str, Any]
 
-# Okabe and Ito's palette: told apart by colour-blind readers, and each 3:1 or near it on white.
-ARM_COLOURS = {
-    PUBLISHED_SERIES: "#8C8C8C",
-    "baseline": "#333333",
-    "ncn": "#0072B2",
-    "ncn_causal": "#D55E00",
-}
-FURTHER_COLOURS = (
-    "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255",
-    "#6A51A3", "#A6761D", "#E7298A", "#117733", "#999933", "#1B9E9E",
-)  # fmt: skip
 ON_DARK = {"#333333": "#D9DDE3", "#0072B2": "#3D9BD6", "#882255": "#C4669A"}
 ON_DARK |= {"#6A51A3": "#A08CD0", "#117733": "#4CAF6D"}
 
-# One scale for all scans and signals: the middle colour is neutral (1), so pictures compare.
-SCAN_LIMITS = {"gain": (0.0, 2.0), "precision": (0.0, 4.0), "ffn_gate": (0.0, 2.0)}
+# Of every scan of a signal, over its declared scale: the middle is neutral, so pictures compare.
 SCAN_COLOURS = ("#2166AC", "#F1F1EF", "#B2182B")
 
 # Of the fonts of vl-convert itself, so that a picture is the same on every machine.
@@ -55,15 +42,6 @@ CONFIG: Spec = {
     "axisX": {"grid": False, "domain": True, "domainColor": "var(--line)"},
     "axisY": {"minExtent": 30},
 }
-
-
-def arm_colours(arms: Iterable[str]) -> dict[str, str]:
-    """A colour (#RRGGBB) for each arm: fixed for the named ones, then by name, as DVC's plots."""
-    arms = list(arms)
-    further = dict(
-        zip(sorted(set(arms) - ARM_COLOURS.keys()), cycle(FURTHER_COLOURS), strict=False)
-    )
-    return {arm: ARM_COLOURS.get(arm) or further[arm] for arm in arms}
 
 
 def learning_curves(
@@ -285,14 +263,15 @@ def heatmap(signal: str, tokens: Sequence[str], rows: Sequence[Mapping[str, Any]
     """A signal by token (across) and layer (down), on the one absolute scale of that signal.
 
     Args:
-        signal: gain, precision or ffn_gate.
+        signal: its declared name.
         tokens: of the text, as they are shown.
         rows: position, layer, value.
     """
-    low, high = SCAN_LIMITS[signal]
+    declared = SIGNALS[signal]
+    low, high = declared.scale
     labels = f"{json.dumps(list(tokens), ensure_ascii=False)}[datum.value]"
     across = {"labelExpr": labels, "labelAngle": -55, "labelOverlap": False, "labelLimit": 70}
-    colours = {"domain": [low, 1, high], "range": list(SCAN_COLOURS)}
+    colours = {"domain": [low, declared.neutral, high], "range": list(SCAN_COLOURS)}
     colours |= {"interpolate": "rgb", "clamp": True}
     told = [
         {"field": "token"},

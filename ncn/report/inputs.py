@@ -188,7 +188,7 @@ def has_control(params: Params, arm: str) -> bool:
 
 
 def has_signal(params: Params, arm: str, signal: str) -> bool:
-    """Whether the arm's control network sets the signal; elsewhere it is 1."""
+    """Whether the arm's control network sets the signal; elsewhere it is neutral."""
     return has_control(params, arm) and signal in params.control_network(arm).signals
 
 

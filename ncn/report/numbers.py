@@ -2,17 +2,13 @@
 
 import math
 import re
-from typing import TypeGuard
+
+from ncn.common.nested import is_number
 
 DASH = "–"
 MINUS = "−"
 DIGITS = 4  # significant
 NOISE = 1e-12  # an interval within it is what rounding left of 0
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether `value` is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def number(value: float | None, signed: bool = False) -> str:

@@ -11,20 +11,20 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from ncn.analysis.comparison import BASELINE
 from ncn.analysis.verdict import Side, reads_the_future, verdict_of
+from ncn.claims.rule import Judgement
 from ncn.common.nested import leaves
+from ncn.common.templates import environment
+from ncn.figures.palette import arm_colours
 from ncn.published_run import PUBLISHED_RUN_1, differences_to_published
-from ncn.report.charts import CONFIG, ON_DARK, SCAN_COLOURS, SCAN_LIMITS, arm_colours
+from ncn.report.charts import CONFIG, ON_DARK, SCAN_COLOURS
 from ncn.report.inputs import Inputs, has_control, has_signal
 from ncn.report.numbers import DASH, count, interval, margin, number, typeset
-from ncn.report.page_charts import LOGGED, columns_of, page_charts, tables_of
-from ncn.report.rules import Judgement
+from ncn.report.page_charts import columns_of, logged, page_charts, tables_of
 from ncn.report.vega import bundle
 from ncn.settings import PUBLISHED_SERIES, Params
-from ncn.signals import SIGNALS
+from ncn.signals import SIGNALS, Signal
 
 VERDICTS = get_args(Judgement)
 # The packages whose version can change a figure.
@@ -57,20 +57,13 @@ class Headline(NamedTuple):
 
 def render(params: Params, inputs: Inputs) -> str:
     """The page as HTML: equal arguments give equal text."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"number": number, "interval": interval, "count": count}
-    environment.filters |= {"typeset": typeset, "reads_the_future": reads_the_future}
+    templates = environment(Path(__file__).parent, autoescape=True)
+    templates.filters |= {"number": number, "interval": interval, "count": count}
+    templates.filters |= {"typeset": typeset, "reads_the_future": reads_the_future}
     differences = differences_to_published(params)
     drawn = page_charts(params, inputs, comparable=not differences)
     colours = arm_colours([PUBLISHED_SERIES, *params.arms])
-    return environment.get_template("page.html.j2").render(
+    return templates.get_template("page.html.j2").render(
         params=params,
         inputs=inputs,
         headline=headline(params, inputs),
@@ -83,11 +76,8 @@ def render(params: Params, inputs: Inputs) -> str:
         charts=drawn.specs,
         pictures=drawn.pictures,
         scans=drawn.scans,
-        logged=[name for name in LOGGED if name in drawn.specs],
-        scales={
-            signal: {"limits": limits, "neutral": 100 * (1 - limits[0]) / (limits[1] - limits[0])}
-            for signal, limits in SCAN_LIMITS.items()
-        },
+        logged=[name for name in logged() if name in drawn.specs],
+        scales={name: scale_of(signal) for name, signal in SIGNALS.items()},
         scan_colours=SCAN_COLOURS,
         live={
             "config": CONFIG,
@@ -110,6 +100,12 @@ def render(params: Params, inputs: Inputs) -> str:
         few=FEW + 2,
         dash=DASH,
     )
+
+
+def scale_of(signal: Signal) -> dict[str, Any]:
+    """The ends of a signal's colours, and where between them it is neutral, in per cent."""
+    low, high = signal.scale
+    return {"limits": signal.scale, "neutral": 100 * (signal.neutral - low) / (high - low)}
 
 
 def headline(params: Params, inputs: Inputs) -> Headline:

@@ -8,10 +8,11 @@ import numpy as np
 
 from ncn.analysis.comparison import BASELINE
 from ncn.analysis.verdict import reads_the_future
+from ncn.common.nested import is_number
 from ncn.report import charts
 from ncn.report.charts import CONFIG, Spec
 from ncn.report.inputs import Inputs, Row
-from ncn.report.numbers import interval, is_number
+from ncn.report.numbers import interval
 from ncn.report.vega import to_svg
 from ncn.settings import PUBLISHED_SERIES, Params
 from ncn.signals import SIGNALS
@@ -22,15 +23,14 @@ PICTURE_POINTS = 3000  # of the scatter, in its picture; the live one has all
 HISTOGRAM_BINS = 60
 SIGNIFICANT = 5  # digits of what charts draw
 
-# Logged beside the loss, where a run has them: column -> (title, logarithmic).
-LOGGED = {
-    "penalty": ("homeostatic penalty", True),
-    "grad_norm": ("gradient norm", True),
-    "loss_scale": ("loss scale", True),
-    "gain_mean": ("mean gain", False),
-    "precision_mean": ("mean precision", False),
-    "ffn_gate_mean": ("mean feed-forward gate", False),
-}
+
+def logged() -> dict[str, tuple[str, bool]]:
+    """Logged beside the loss, where a run has them: column -> (title, logarithmic)."""
+    return {
+        "penalty": ("homeostatic penalty", True),
+        "grad_norm": ("gradient norm", True),
+        "loss_scale": ("loss scale", True),
+    } | {f"{name}_mean": (f"mean {signal.words}", False) for name, signal in SIGNALS.items()}
 
 
 class Heatmap(NamedTuple):
@@ -87,7 +87,7 @@ def page_charts(params: Params, inputs: Inputs, comparable: bool) -> PageCharts:
         if PUBLISHED_SERIES in of(inputs.curves) and not comparable:
             theirs = {PUBLISHED_SERIES: palette[PUBLISHED_SERIES]}
             specs["published"] = charts.learning_curves(theirs, "loss", loss, smooth=True)
-    for column, (title, log_y) in {"val_loss": ("validation loss", False), **LOGGED}.items():
+    for column, (title, log_y) in {"val_loss": ("validation loss", False), **logged()}.items():
         rows = [
             {"arm": run.arm, "seed": run.seed, "tokens": row["tokens"], column: row[column]}
             for run in inputs.runs
@@ -98,7 +98,7 @@ def page_charts(params: Params, inputs: Inputs, comparable: bool) -> PageCharts:
         if len({row[column] for row in rows}) > 1:
             tables[column] = rows
             specs[column] = charts.learning_curves(
-                of(rows), column, title, data=column, log_y=log_y, smooth=column in LOGGED
+                of(rows), column, title, data=column, log_y=log_y, smooth=column in logged()
             )
     if rows := _difference_rows(inputs):
         tables["differences"], tables["seeds"] = rows, _seed_rows(inputs)
@@ -146,7 +146,7 @@ def _picture(name: str, spec: Spec, tables: Mapping[str, Sequence[Row]]) -> str:
         datasets["sequences"] = [
             row for rows in kept.values() for row in rows[: PICTURE_POINTS // len(kept)]
         ]
-    narrow = name in LOGGED or name.partition("-")[0] in {"layers", "losses"}
+    narrow = name in logged() or name.partition("-")[0] in {"layers", "losses"}
     size = {"width": NARROW if narrow else PICTURE_WIDTH}
     svg = to_svg(spec | size | {"datasets": datasets, "config": CONFIG})
     return re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a pixel is fine enough

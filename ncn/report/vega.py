@@ -30,6 +30,7 @@ PLOTS_PAGE_TEXT = """<!DOCTYPE html>
 body {{ margin: 1.5rem; color: #1c1f24; background: #fff;
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Arial, sans-serif; }}
 body > .vega-embed {{ display: block; margin-bottom: 2rem; max-width: 100%; overflow-x: auto; }}
+body > div > div:not(:only-of-type) > img {{ max-width: 46vw; }} /* two revisions side by side */
 </style>
 <script>{bundle}
 {{

@@ -14,9 +14,10 @@ from ncn.corpus.conditions import Conditions
 from ncn.corpus.tokenizer import Tokenizer
 from ncn.model import LanguageModel
 from ncn.model.attention_entropy import head_entropies
+from ncn.model.blocks import scales_at, split_heads
 from ncn.model.initialisation import initialise
 from ncn.model.inputs import ConditionedRows, split_rows
-from ncn.scan.texts import Scan, scan_text, untrained
+from ncn.scan.texts import Scan, layer_signals, scan_text, untrained
 from ncn.settings import BrainScan
 from ncn.signals import SIGNALS
 from ncn.statistics.interval import Floats
@@ -29,6 +30,8 @@ FIRST_NULL_SEED = 1 << 20  # of the other initialisations: no experiment's own
 @dataclass(frozen=True)
 class Reading:
     """A model on N rows: signals [N, T, L] by name, those that vary; and what they may explain.
+
+    Of a signal wider than one number a layer, the mean over its width (`layer_signals`).
 
     losses [N, T]: of the token after each, nats. entropy [N, T, L, H]: of each head's attention,
     over its maximum at that position. tokens [N, T]. frequency [N, T]: log count of each token.
@@ -63,21 +66,22 @@ def read(model: LanguageModel, rows: ConditionedRows, counts: NDArray[np.int64])
             signals = model.signals(tokens, conditions=conditions)
             seen.clear()
             losses = model.token_losses(tokens, targets, conditions=conditions)
+            by_layer = {name: signal.unbind(2) for name, signal in signals.items()}
             entropy = [
-                _entropy(qkv, signals["precision"][..., layer], model.config.n_heads)
+                _entropy(qkv, model, {name: each[layer] for name, each in by_layer.items()})
                 for layer, qkv in enumerate(seen)
             ]
-            parts.append((signals, losses, torch.stack(entropy, dim=2)))
+            parts.append((layer_signals(signals), losses, torch.stack(entropy, dim=2)))
     finally:
         for hook in hooks:
             hook.remove()
-    told = rows.tokens[:, :-1].astype(np.int64)
+    read_tokens = rows.tokens[:, :-1].astype(np.int64)
     return Reading(
         signals=varying({name: _joined([part[0][name] for part in parts]) for name in SIGNALS}),
         losses=_joined([part[1] for part in parts]),
         entropy=_joined([part[2] for part in parts]),
-        tokens=told,
-        frequency=np.log(counts[told]),
+        tokens=read_tokens,
+        frequency=np.log(counts[read_tokens]),
     )
 
 
@@ -89,10 +93,9 @@ def _batches(
     return [split_rows(rows[start : start + BATCH], device) for start in starts]
 
 
-def _entropy(qkv: Tensor, precision: Tensor, n_heads: int) -> Tensor:
+def _entropy(qkv: Tensor, model: LanguageModel, signals: Mapping[str, Tensor]) -> Tensor:
     """Each head's attention entropy [B, T, H] from the projections [B, T, 3 D] of a layer."""
-    q, k, _ = qkv.unflatten(-1, (3, n_heads, -1)).unbind(2)  # [B, T, H, K]
-    q = q * precision[..., None, None]
+    q, k, _ = split_heads(qkv, model.config.n_heads, scales_at("queries", signals))
     return head_entropies(q.transpose(1, 2), k.transpose(1, 2)).transpose(1, 2)
 
 
@@ -125,9 +128,11 @@ def other_initialisations(
     fresh = untrained(model, FIRST_NULL_SEED)
     for each in tqdm(range(settings.initialisations), desc="other initialisations", disable=None):
         initialise(fresh, FIRST_NULL_SEED + each)
-        parts = [fresh.signals(tokens, conditions=told) for tokens, _, told in batches]
+        parts = [
+            layer_signals(fresh.signals(tokens, conditions=given)) for tokens, _, given in batches
+        ]
         null.signals.append(
-            {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in SIGNALS}
+            {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
         )
         null.scans.append([scan_text(fresh, tokenizer, text) for text in settings.texts])
     return null

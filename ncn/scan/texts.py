@@ -1,11 +1,12 @@
 """The signals on given texts, trained beside untrained, by token and layer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ncn.common.errors import InputError
 from ncn.corpus.tokenizer import Tokenizer
@@ -14,8 +15,16 @@ from ncn.model.initialisation import initialise
 from ncn.signals import SIGNALS
 
 
+def layer_signals(signals: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each signal [B, T, L], in declared order; of one wider than a number a layer, the mean."""
+    return {
+        name: signals[name] if declared.width == "layer" else signals[name].mean(-1)
+        for name, declared in SIGNALS.items()
+    }
+
+
 class Scan(NamedTuple):
-    """The signals of one model on one text: by name, each [T, L]."""
+    """The signals of one model on one text: by name, each [T, L], see `layer_signals`."""
 
     tokens: list[str]
     signals: dict[str, NDArray[np.float32]]
@@ -34,10 +43,10 @@ def scan_text(model: LanguageModel, tokenizer: Tokenizer, text: str) -> Scan:
             f" at most model.context_length {model.config.context_length}"
         )
     device = next(model.parameters()).device
-    signals = model.signals(torch.tensor([ids], device=device))
+    signals = layer_signals(model.signals(torch.tensor([ids], device=device)))
     return Scan(
         tokens=[tokenizer.decode([token]) for token in ids],
-        signals={name: signals[name][0].cpu().numpy() for name in SIGNALS},
+        signals={name: signal[0].cpu().numpy() for name, signal in signals.items()},
     )
 
 

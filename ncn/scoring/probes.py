@@ -38,7 +38,7 @@ def probe(model: LanguageModel, rows: AnyRows) -> dict[str, Any]:
         model: in evaluation mode.
         rows: [N, T + 1], of the validation part.
     """
-    control = None if model.control is None else model.control.settings
+    control = None if model.control is None else model.config.control
     measured: dict[str, Any] = {"cache": cached_difference(model, rows)}
     if control is not None:
         measured["cost"] = control_cost(model)

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StrictBool, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
 
 from ncn.settings.values import Count, Number, Positive, Settings
+from ncn.signals import SIGNALS
 
 MAX_TASKS = 65_536  # task labels are stored as uint16
 
@@ -19,8 +20,8 @@ class ControlSettings(Settings):
     hidden: Count
     heads: Count
     salience: Salience
-    signals: list[Literal["gain", "precision", "ffn_gate"]] = Field(min_length=1)
-    gain: Literal["2sigmoid", "shifted"]
+    signals: list[StrictStr] = Field(min_length=1)  # of `ncn.signals`
+    gain: StrictStr  # which of the transformations of the signal gain
     activation: Literal["tanh", "relu", "gelu"]
     init: Literal["identity", "zero"]
     frozen: StrictBool
@@ -33,6 +34,20 @@ class ControlSettings(Settings):
     tasks: Annotated[StrictInt, Field(ge=0, le=MAX_TASKS)] = 0
     sliders: list[Slider] = Field(default_factory=list)
     attention_entropy: StrictBool = False
+
+    @field_validator("signals")
+    @classmethod
+    def _signals_are_declared(cls, names: list[str]) -> list[str]:
+        if unknown := [name for name in names if name not in SIGNALS]:
+            raise ValueError(f"{unknown[0]!r} is no signal; allowed are {', '.join(SIGNALS)}")
+        return names
+
+    @field_validator("gain")
+    @classmethod
+    def _gain_has_this_transformation(cls, name: str) -> str:
+        if name not in (known := SIGNALS["gain"].transformations):
+            raise ValueError(f"it should be {' or '.join(map(repr, known))}, not {name!r}")
+        return name
 
     @model_validator(mode="after")
     def _lists_are_sets(self) -> Self:

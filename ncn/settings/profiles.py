@@ -12,7 +12,7 @@ from ncn.settings.yaml12 import read_yaml
 PROFILES = Path("profiles")
 
 # Sections whose keys are names that the user gives: a profile may bring new ones.
-NAMED_FREELY = ("arms",)
+NAMED_FREELY = (("arms",), ("train", "lr_scale"))
 
 
 class Change(NamedTuple):
@@ -42,13 +42,14 @@ def overlay(
         above: the sections around `content`.
 
     Raises:
-        InputError: a key that `content` lacks, unless below `arms`.
+        InputError: a key that `content` lacks, unless the user names what is there.
     """
     made: list[Change] = []
     for name, after in changes.items():
         path = (*above, str(name))
         key = ".".join(path)
-        if name not in content and above[:1] != NAMED_FREELY:
+        named_freely = any(above[: len(section)] == section for section in NAMED_FREELY)
+        if name not in content and not named_freely:
             raise InputError(f"{key}: unknown key; allowed are {', '.join(map(str, content))}")
         before = content.get(name)
         if isinstance(before, MutableMapping) and isinstance(after, Mapping):
@@ -59,10 +60,12 @@ def overlay(
     return made
 
 
-def experiment(name: str, params_path: str | Path = "params.yaml") -> Params:
+def experiment(
+    name: str, params_path: str | Path = "params.yaml", profiles: Path = PROFILES
+) -> Params:
     """The experiment with profiles/NAME.yaml laid over it, in memory: no file changes."""
     content = read_yaml(params_path)
-    overlay(content, read_yaml(Path(params_path).parent / PROFILES / f"{name}.yaml"))
+    overlay(content, read_yaml(profiles / f"{name}.yaml"))
     return Params.model_validate(content)
 
 

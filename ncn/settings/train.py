@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictBool, StrictInt
+from pydantic import Field, StrictBool, StrictInt, StrictStr
 
 from ncn.settings.values import Count, Number, Positive, Settings
 
@@ -18,6 +18,7 @@ class Train(Settings):
     """The optimiser and its schedule; steps are optimiser steps."""
 
     lr: Positive
+    lr_scale: dict[StrictStr, Positive]  # by part of the model: see `ncn.settings.parameters`
     betas: Annotated[list[Annotated[Number, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
     weight_decay: Annotated[Number, Field(ge=0)]
     decay: Literal["all", "matrices"]

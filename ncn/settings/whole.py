@@ -10,6 +10,7 @@ from ncn.settings.analyses import BrainScan, Convergence, Eval, Generate
 from ncn.settings.control import ControlSettings
 from ncn.settings.data import Data, Split, Tokenizer
 from ncn.settings.model import Baseline, Model
+from ncn.settings.parameters import check_part
 from ncn.settings.train import Saving, Train
 from ncn.settings.values import Settings, validated
 from ncn.settings.yaml12 import read_yaml
@@ -63,6 +64,15 @@ class Params(Settings):
                     f"arms.{arm}: d_model {self.model.d_model} is not divisible by"
                     f" the heads {control.heads} of the salience pooling"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _every_factor_names_parameters(self) -> Self:
+        for part in self.train.lr_scale:
+            try:
+                check_part(part, self.model.n_layers)
+            except ValueError as problem:
+                raise ValueError(f"train.lr_scale.{part}: {problem}") from None
         return self
 
     def control_network(self, arm: str) -> ControlSettings:

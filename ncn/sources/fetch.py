@@ -19,13 +19,14 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from huggingface_hub import constants, hf_hub_url
+from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import HFValidationError
 
 from ncn.common.errors import InputError
 from ncn.common.files import replacing_directory, write_json
 from ncn.common.progress import byte_bar
 from ncn.settings import END_OF_TEXT, Data, Hub, Tokenizer
+from ncn.sources.hub_client import hub_address
 from ncn.sources.stories import write_stories
 from ncn.sources.transfer import Remote, downloaded
 
@@ -214,8 +215,7 @@ def _of_hub(
     hub: Hub, repo_type: str, places: Sequence[str], setting: str, otherwise: str
 ) -> list[Remote]:
     """The files of a hub repository at its pinned revision."""
-    # huggingface_hub reads HF_ENDPOINT once, when it is imported; this reads it when it is used.
-    endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    endpoint = hub_address()
     page = f"{endpoint}/{'datasets/' if repo_type == 'dataset' else ''}{hub.repo}"
     files = []
     for file, place in zip(hub.files, places, strict=True):

@@ -23,7 +23,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from ncn.common.errors import InputError
 from ncn.common.files import sha256_of
 from ncn.common.progress import byte_bar
-from ncn.sources.hub_errors import (
+from ncn.sources.hub_client import (
     Asked,
     HfHubHTTPError,
     HTTPError,

@@ -16,7 +16,7 @@ def centred_ranks(values: Floats) -> Floats:
 
 
 def rank_correlation(x: Floats, y: Floats, seed: int, given: Floats | None = None) -> list[float]:
-    """Spearman's rho of x and y [N, T], with `given` held if it is there: [value, low, high].
+    """Spearman's rho of x and y [N, T], `given` controlled for if there is one: [value, low, high].
 
     The 95 % interval is a percentile bootstrap over the N rows, with ranks among all tokens. A
     partial correlation is that of the ranks, linear in the ranks of `given`.

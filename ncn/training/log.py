@@ -2,10 +2,12 @@
 
 from collections import deque
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ncn.signals import SIGNALS
 from ncn.training import spikes
 from ncn.training.step import StepResult
 
@@ -22,10 +24,15 @@ class LogRow(NamedTuple):
     loss_scale: float  # of fp16, at the last step; 1 elsewhere
     skipped: int  # steps whose scaled gradient overflowed, so that the weights stayed
     spikes: int  # steps whose loss stood out, see `ncn.training.spikes`
-    gain_mean: float | None = None  # the signals on rows of the last step; None where an arm
-    precision_mean: float | None = None  # does not modulate
-    ffn_gate_mean: float | None = None
-    val_loss: float | None = None  # on the fixed validation subset, nats a token
+    signals: dict[str, float]  # the mean of each that the arm has, on rows of the last step
+    val_loss: float | None  # on the fixed validation subset, nats a token
+
+    def columns(self) -> dict[str, float | None]:
+        """The row as a table has it: one column NAME_mean for each declared signal."""
+        row = self._asdict()
+        signals, val_loss = row.pop("signals"), row.pop("val_loss")
+        means = {f"{name}_mean": signals.get(name) for name in SIGNALS}
+        return row | means | {"val_loss": val_loss}
 
 
 class TrainingLog:
@@ -45,8 +52,15 @@ class TrainingLog:
         self._window.append(result)
         return spike
 
-    def close_row(self, step: int, tokens: int, lr: float, **measured: float | None) -> LogRow:
-        """Make a row of the steps since the last one; `measured` are the columns that may be None.
+    def close_row(
+        self,
+        step: int,
+        tokens: int,
+        lr: float,
+        signals: Mapping[str, float] = MappingProxyType({}),
+        val_loss: float | None = None,
+    ) -> LogRow:
+        """Make a row of the steps since the last one.
 
         A skipped step has no gradient norm: its gradient overflowed.
         """
@@ -61,7 +75,8 @@ class TrainingLog:
             loss_scale=self._window[-1].loss_scale,
             skipped=sum(result.skipped for result in self._window),
             spikes=self._spikes,
-            **measured,
+            signals=dict(signals),
+            val_loss=val_loss,
         )
         self.rows.append(row)
         self._window.clear()

@@ -17,7 +17,6 @@ from ncn.model import LanguageModel
 from ncn.model.device import peak_memory
 from ncn.model.inputs import AnyRows, split_rows
 from ncn.settings import Train
-from ncn.signals import SIGNALS
 from ncn.training.log import LogRow, TrainingLog
 from ncn.training.optimizer import learning_rate
 from ncn.training.processes import processes, rank
@@ -78,18 +77,14 @@ def validation_loss(model: LanguageModel, rows: AnyRows, batch_size: int) -> flo
     return total / len(rows)
 
 
-def signal_means(model: LanguageModel, rows: AnyRows) -> dict[str, float | None]:
-    """The mean of each signal over the tokens of rows [B, T + 1] and over layers.
-
-    None where the model does not modulate: a signal that it lacks, or any without control network.
-    """
+def signal_means(model: LanguageModel, rows: AnyRows) -> dict[str, float]:
+    """The mean of each signal that the model has, over the tokens of rows [B, T + 1] and layers."""
     control = model.config.control
-    own = [] if control is None else control.signals
+    if control is None:
+        return {}
     tokens, _, conditions = split_rows(rows, next(model.parameters()).device)
-    signals = model.signals(tokens, conditions=conditions) if own else {}
-    return {
-        f"{name}_mean": signals[name].mean().item() if name in own else None for name in SIGNALS
-    }
+    signals = model.signals(tokens, conditions=conditions)
+    return {name: signals[name].mean().item() for name in signals if name in control.signals}
 
 
 def train_model(
@@ -159,11 +154,12 @@ def train_model(
             if step % train.log_every and step < max_steps:
                 continue
             engine.whole_model()
-            measured = signal_means(model, batch_rows[: train.micro_batch_size])
+            means = signal_means(model, batch_rows[: train.micro_batch_size])
+            val_loss = None
             look = step == max_steps or _passed(train.validation.every, log.rows, step)
             if look and validation is not None:
-                measured["val_loss"] = validation_loss(model, validation, train.micro_batch_size)
-            row = log.close_row(step, step * tokens_per_step, lr, **measured)
+                val_loss = validation_loss(model, validation, train.micro_batch_size)
+            row = log.close_row(step, step * tokens_per_step, lr, means, val_loss)
             if look:
                 progress.say(_seen(row, max_steps, sample(model) if sample else ""))
                 model.train()

@@ -3,9 +3,10 @@
 import math
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from ncn.settings import Train
+from ncn.settings.parameters import factor_of
 
 
 def make_optimizer(model: nn.Module, train: Train) -> AdamW:
@@ -13,21 +14,33 @@ def make_optimizer(model: nn.Module, train: Train) -> AdamW:
 
     `decay: all` decays everything, as the published code does; `matrices` spares biases, norms
     and other vectors. A frozen control network is in no group, so nothing decays it.
+
+    A group's `lr_scale` is its factor of `train.lr_scale`, for `set_learning_rate`. AdamW decays by
+    lr * weight_decay, so the factor slows the decay of a group as it slows its steps.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed = [p for p in trainable if train.decay == "all" or p.ndim >= 2]
-    spared = [p for p in trainable if train.decay == "matrices" and p.ndim < 2]
-    groups = [
-        {"params": decayed, "weight_decay": train.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
-    ]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decayed = train.decay == "all" or parameter.ndim >= 2
+            weight_decay = train.weight_decay if decayed else 0.0
+            key = (weight_decay, factor_of(name, train.lr_scale))
+            groups.setdefault(key, []).append(parameter)
     beta_1, beta_2 = train.betas
     return AdamW(
-        [group for group in groups if group["params"]],
+        [
+            {"params": members, "weight_decay": weight_decay, "lr_scale": lr_scale}
+            for (weight_decay, lr_scale), members in groups.items()
+        ],
         lr=train.lr,
         betas=(beta_1, beta_2),
         fused=True,
     )
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Give each group `lr` times its factor, for the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
 
 
 def learning_rate(step: int, max_steps: int, train: Train) -> float:

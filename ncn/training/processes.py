@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ncn.common.errors import InputError, mendable
+from ncn.common.errors import InputError, fixable
 from ncn.common.files import read_json
 from ncn.common.progress import say
 from ncn.common.stopping import die_with_parent
@@ -90,11 +90,11 @@ def _report(error: Exception) -> None:
     """Leave word of what ends this rank where torchrun looks for it.
 
     Raises:
-        SystemExit: what a user can mend, and `run_ranks` says it, once for all ranks.
+        SystemExit: what a user can fix, and `run_ranks` says it, once for all ranks.
     """
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-    words = mendable(error)
+    words = fixable(error)
     get_error_handler().record_exception(InputError(words) if words else error)
     if words and os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID:
         raise SystemExit(1) from None

@@ -53,5 +53,8 @@ def load(
 ) -> None:
     """Go on from whole weights and moments: each rank takes its share."""
     set_model_state_dict(model, dict(weights), options=WEIGHTS)
+    settings = [{"lr_scale": group["lr_scale"]} for group in optimizer.param_groups]
     # Copied: the optimiser would take them as they are.
     set_optimizer_state_dict(model, optimizer, copy.deepcopy(dict(moments)), options=MOMENTS)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group |= own  # a setting, no state: one saved before it was there has none

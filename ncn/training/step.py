@@ -27,7 +27,7 @@ from ncn.model.device import mixed_precision, resolve_precision
 from ncn.model.inputs import AnyRows, split_rows
 from ncn.model.language_model import RunBlock
 from ncn.settings import Train
-from ncn.training.optimizer import make_optimizer
+from ncn.training.optimizer import make_optimizer, set_learning_rate
 from ncn.training.processes import processes, share_of
 
 # Where fp16 is no longer worth its name: after 16 halvings of the scale that torch starts with.
@@ -108,8 +108,7 @@ class Engine:
         loss_scale = self._scaler.get_scale()
         skipped = self._scaler.is_enabled() and not math.isfinite(grad_norm)
         self._check(loss, penalty, grad_norm, loss_scale, skipped)
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(self._optimizer, lr)
         self._scaler.step(self._optimizer)  # which leaves the weights where `skipped`
         self._scaler.update()
         self.steps += 1

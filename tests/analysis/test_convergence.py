@@ -18,11 +18,11 @@ from ncn.common.paths import (
     training_log,
 )
 from ncn.common.tsv import read_tsv, write_tsv
+from ncn.figures.palette import arm_colours
 from ncn.published_run import published_penalty
-from ncn.report.charts import arm_colours
 from ncn.settings import load_params
 from stages import convergence as stage
-from tests.conftest import ROOT
+from tests.conftest import PARAMS, ROOT
 
 TOKENS_PER_STEP = 64 * 512
 STEPS = np.arange(10, 4010, 10)
@@ -274,7 +274,7 @@ def write_log(path, arm, seed, steps=STEPS):
 def test_the_stage_is_a_function_of_the_runs_that_params_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / PUBLISHED_RUN.parent, PUBLISHED_RUN.parent)
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    shutil.copy(PARAMS, "params.yaml")
     params = load_params()
     named = [(arm, seed) for arm in params.arms for seed in params.seeds]
     for arm, seed in [*named, ("removed", 9)]:
@@ -298,9 +298,7 @@ def test_several_seeds_are_counted_in_words():
 
 def test_a_summary_of_a_short_run_is_json_with_reasons(tmp_path):
     write_log(tmp_path / "log.tsv", "ncn", 1, STEPS[:3])
-    _, summary = analyse(
-        read_curve(tmp_path / "log.tsv"), load_params(ROOT / "params.yaml").convergence
-    )
+    _, summary = analyse(read_curve(tmp_path / "log.tsv"), load_params(PARAMS).convergence)
     assert summary["status"] == "undecided"
     assert summary["power_law"]["reason"]
     json.dumps(summary, allow_nan=False)
@@ -330,7 +328,7 @@ def test_the_published_penalty_never_leaves_that_of_an_untrained_control_network
 def test_a_log_that_cannot_be_used_leaves_the_others_and_says_why(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / PUBLISHED_RUN.parent, PUBLISHED_RUN.parent)
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    shutil.copy(PARAMS, "params.yaml")
     write_log(training_log("ncn-1"), "ncn", 1)
     broken = training_log("ncn_causal-1")
     broken.write_text("step\ttokens\tloss\n5\t10\t3.0\n10\t20\tnan\n")
@@ -346,7 +344,7 @@ def test_a_log_that_cannot_be_used_leaves_the_others_and_says_why(tmp_path, monk
 
 
 def test_several_seeds_have_a_mean_and_a_spread(tmp_path):
-    settings = load_params(ROOT / "params.yaml").convergence
+    settings = load_params(PARAMS).convergence
     logs = []
     for seed in (1, 2, 3):
         write_log(tmp_path / f"{seed}.tsv", "ncn", seed)

@@ -13,16 +13,16 @@ from ncn.common.errors import InputError
 from ncn.model import build_model
 from ncn.settings import load_params
 from ncn.settings.profiles import Change, overlay
-from tests.conftest import ROOT, VOCABULARY
+from tests.conftest import PARAMS, ROOT, VOCABULARY
 
 PROFILES = ROOT / "profiles"
-COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+BEFORE = PARAMS.read_text(encoding="utf-8")
 
 
 @pytest.fixture
 def params_path(tmp_path: Path) -> Path:
-    """A copy of the committed params.yaml that may be changed."""
-    return Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+    """A copy of the tests' params.yaml that may be changed."""
+    return Path(shutil.copy(PARAMS, tmp_path))
 
 
 def lay(params_path: Path, text: str) -> list[Change]:
@@ -34,9 +34,9 @@ def lay(params_path: Path, text: str) -> list[Change]:
 
 
 def lines_that_differ(params_path: Path) -> list[str]:
-    """The added and removed lines against the committed params.yaml, as a diff shows them."""
+    """The added and removed lines against the params.yaml before, as a diff shows them."""
     now = params_path.read_text(encoding="utf-8")
-    diff = unified_diff(COMMITTED.splitlines(), now.splitlines(), lineterm="", n=0)
+    diff = unified_diff(BEFORE.splitlines(), now.splitlines(), lineterm="", n=0)
     return [line for line in diff if not line.startswith(("---", "+++", "@@"))]
 
 
@@ -84,6 +84,7 @@ def test_paper_is_the_published_experiment(params_path: Path) -> None:
         ("model: {n_heads: 3}", "over it: model: d_model 128 is not divisible by n_heads 3"),
         ("train: {lr: fast}", "over it: train.lr: it should be a valid number, not 'fast'"),
         ("train:", "over it: train: it should be"),
+        ("train: {lr_scale: {head: 2}}", "over it: train.lr_scale.head: no parameter is at 'head'"),
         ("arms: {mine: {hiden: 3}}", "arms.mine.hiden: unknown key"),
         ("# nothing but a comment", "mine.yaml: expected sections"),
         ("model: {d_model: 64", "mine.yaml is not YAML"),
@@ -97,7 +98,7 @@ def test_a_bad_profile_is_one_line_and_changes_no_byte(
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
     assert str(refused.value).count("mine.yaml") == 1
-    assert params_path.read_text(encoding="utf-8") == COMMITTED
+    assert params_path.read_text(encoding="utf-8") == BEFORE
     assert sorted(path.name for path in params_path.parent.iterdir()) == ["params.yaml", "profiles"]
 
 

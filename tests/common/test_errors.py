@@ -12,7 +12,7 @@ from ncn.common.errors import InputError, run_command
 from ncn.common.files import read_json, replacing, replacing_directory, write_json
 from ncn.model import build_model, save_model
 from ncn.settings import Params
-from tests.conftest import ROOT
+from tests.conftest import PARAMS, ROOT
 
 # A stage as `python -m` starts it, interrupted when it begins to import a module.
 IMPORTING = """
@@ -67,7 +67,7 @@ def test_a_file_that_the_system_refuses_is_one_line(number: int) -> None:
     def refused() -> None:
         raise OSError(number, os.strerror(number), "plots/train/ncn-1.tsv")
 
-    words = f"error: plots/train/ncn-1.tsv: {os.strerror(number)}: mend that and run the same"
+    words = f"error: plots/train/ncn-1.tsv: {os.strerror(number)}: fix that and run the same"
     with pytest.raises(SystemExit, match=words):
         run_command(refused)
 
@@ -124,7 +124,7 @@ def test_nan_never_reaches_a_json_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["tokenize_corpus", "compare", "convergence", "brain_scan"])
 def test_a_stage_without_its_inputs_says_what_to_run(tmp_path: Path, stage: str) -> None:
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(PARAMS.read_text())
     done = subprocess.run(
         [sys.executable, "-m", f"stages.{stage}"],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},

@@ -20,7 +20,8 @@ from tests.parity import (
     with_fault,
 )
 
-SIGNALS = ("gain", "precision", "ffn_gate")
+OUTPUTS = (("2sigmoid", 1), ("softplus", 1), ("sigmoid", 1))  # the three signals
+SHIFTED = (("shifted", 1), *OUTPUTS[1:])
 SHAPES = [(64, 256), (3, 7, 100), (50, 77), (1, 1), (5, 1), (1, 333)]
 EPS = 1e-5
 
@@ -29,8 +30,8 @@ def norm_with(backend: str, module: ModuleType = rms_norm):
     return lambda x, weight: module.rms_norm(x, weight, EPS, backend=backend)
 
 
-def signals_with(backend, signals=SIGNALS, gain="2sigmoid", maximum=4.0, module=actuator):
-    return lambda z: module.actuator(z, signals, gain, maximum, backend=backend)
+def signals_with(backend, outputs=OUTPUTS, maximum=4.0, module=actuator):
+    return lambda z: module.actuator(z, outputs, maximum, backend=backend)
 
 
 def add_with(backend: str, module: ModuleType = modulated_add):
@@ -54,8 +55,8 @@ def test_the_gradients_of_the_references_are_those_of_their_formulas() -> None:
     assert gradcheck(lambda x, w: rms_norm.rms_norm_reference(x, w, EPS), (x, y[0]))
     assert gradcheck(modulated_add.modulated_add_reference, (x, y, s))
     z = (3 * draw(4, 6)).double().requires_grad_()
-    for gain in ("2sigmoid", "shifted"):
-        assert gradcheck(signals_with("reference", gain=gain, maximum=1.0), (z,))
+    for outputs in (OUTPUTS, SHIFTED, (("softplus", 2), ("sigmoid", 1))):
+        assert gradcheck(signals_with("reference", outputs, maximum=1.0), (z,))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -101,16 +102,43 @@ def test_the_gradient_of_the_norms_weight_is_summed_over_the_rounds_of_a_program
 
 @needs_triton
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("gain", ["2sigmoid", "shifted"])
-@pytest.mark.parametrize(
-    "signals", [SIGNALS, ("ffn_gate", "gain"), ("precision",)], ids=lambda s: "-".join(s)
-)
-def test_actuator(signals: tuple[str, ...], gain: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("outputs", [
+    OUTPUTS, SHIFTED, OUTPUTS[:0:-1], OUTPUTS[1:2], (("shifted", 1),),
+    (*SHIFTED, ("2sigmoid", 1)),  # a fourth, and a fifth
+    (("softplus", 1), *SHIFTED, ("softplus", 1)),
+    (("sigmoid", 1), ("softplus", 4), ("2sigmoid", 1)),  # one a head
+    (("shifted", 33), ("softplus", 1)),  # a vector
+])  # fmt: skip
+def test_actuator(outputs: tuple[actuator.Output, ...], dtype: torch.dtype) -> None:
+    columns = sum(width for _, width in outputs)
     for rows, layers in ((70, 6), (1, 1), (3, 5)):
-        z = 8 * draw(2, rows, layers * len(signals), dtype=dtype)
-        forms = signals_with("triton", signals, gain), signals_with("reference", signals, gain)
+        z = 8 * draw(2, rows, layers * columns, dtype=dtype)
+        forms = signals_with("triton", outputs), signals_with("reference", outputs)
         assert_as_exact_as_torch(*forms, [z])
         assert_as_exact_as_torch(*forms, [strided(z)])
+        for made, (_, width) in zip(forms[0](z), outputs, strict=True):
+            assert made.shape == (2, rows, layers, width)
+            assert made[:, :, 0].flatten(0, 1).is_contiguous()  # as a layer reads it
+
+
+@needs_triton
+def test_actuator_of_more_columns_than_a_block_and_of_no_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(actuator, "BLOCK", 16)
+    outputs = (("2sigmoid", 1), ("softplus", 11))  # 3 layers in 36 columns, 3 blocks across
+    forms = signals_with("triton", outputs), signals_with("reference", outputs)
+    assert_as_exact_as_torch(*forms, [8 * draw(5, 36)])
+    one, many, gradient = outputs_and_gradients(forms[0], [draw(0, 36)])
+    assert (one.shape, many.shape, gradient.shape) == ((0, 3, 1), (0, 3, 11), (0, 36))
+
+
+@pytest.mark.parametrize("backend", ["reference", pytest.param("triton", marks=needs_triton)])
+def test_actuator_refuses_what_it_does_not_know(backend: str) -> None:
+    with pytest.raises(ValueError, match="unknown transformation 'tanh': there are 2sigmoid, sh"):
+        signals_with(backend, (("sigmoid", 1), ("tanh", 1)))(draw(2, 6))
+    with pytest.raises(ValueError, match="z has 7 columns, which is no multiple of 3"):
+        signals_with(backend)(draw(2, 7))
 
 
 @needs_triton
@@ -131,9 +159,9 @@ def test_actuator_at_the_ends_of_the_numbers() -> None:
 def test_a_signal_nobody_uses_costs_no_gradient_of_the_others() -> None:
     z = draw(4, 9).requires_grad_()
     gain, precision, _ = signals_with("triton")(z)
-    (mine,) = torch.autograd.grad(gain[..., 2].sum() + precision.sum(), z)
+    (mine,) = torch.autograd.grad(gain[:, 2].sum() + precision.sum(), z)
     gain, precision, _ = signals_with("reference")(z)
-    (theirs,) = torch.autograd.grad(gain[..., 2].sum() + precision.sum(), z)
+    (theirs,) = torch.autograd.grad(gain[:, 2].sum() + precision.sum(), z)
     torch.testing.assert_close(mine, theirs)
     assert (mine[:, [2, 5, 8]] == 0).all()
 
@@ -289,14 +317,19 @@ def test_a_fault_in_the_norm_is_noticed(
 ACTUATOR_FAULTS = [
     ("tl.where(kind == 0, 2 * sigmoid,", "tl.where(kind == 0, sigmoid,"),
     ("sigmoid + 0.5, sigmoid))", "sigmoid, sigmoid))"),
-    ("beta > maximum, maximum, beta", "beta > maximum, beta, beta"),
+    ("> maximum, maximum, softplus", "> maximum, softplus, softplus"),
     ("tl.where(softplus + 0.01 > maximum, 0.0, sigmoid)", "sigmoid"),  # straight through
     ("tl.maximum(z, 0.0) + log1p", "tl.log(1 + tl.exp(z))"),  # overflows
     ("tl.where(rest == 0, e, tl.log(u) * (e / tl.where(rest == 0, 1.0, rest)))", "tl.log(u)"),
     ("2.0, 1.0) * sigmoid * opposite", "2.0, 1.0) * sigmoid"),
-    ("layer, signal = offs_c // S, offs_c % S", "layer, signal = offs_c % L, offs_c // L"),
-    ("layer, signal = (offs_c // S)[None, :], (offs_c % S)[None, :]",
-     "layer, signal = (offs_c % L)[None, :], (offs_c // L)[None, :]"),
+    ("layer, column = offs_c // C, columns_ptr + offs_c % C",
+     "layer, column = offs_c % L, columns_ptr + offs_c // L"),
+    ("kind = tl.load(columns_ptr + offs_c % C)", "kind = tl.load(columns_ptr + offs_c // L)"),
+    ("tl.load(column + 2 * C), tl.load(column + 3 * C)", "tl.load(column + 2 * C), 0"),
+    ("layer * width", "layer"),
+    ("wide_n * width[None, :]", "wide_n"),
+    ("        start += width", "        start += 1"),
+    ("torch.cat(d, -1)", "torch.cat(d[::-1], -1)"),
 ]  # fmt: skip
 
 
@@ -307,14 +340,12 @@ def test_a_fault_in_the_actuator_is_noticed(fault: tuple[str, str], tmp_path: Pa
     faulty = with_fault(actuator, *fault, tmp_path)
     wide, low = 40 * draw(3, 15), draw(3, 15) - 8  # low: where log(1 + e) loses its digits
     noticed = 0
-    for gain in ("2sigmoid", "shifted"):
+    for outputs in (OUTPUTS, SHIFTED, (("softplus", 3), ("sigmoid", 2))):
         for z in (wide, low):
-            plain = signals_with("reference", gain=gain)
-            assert_as_exact_as_torch(signals_with("triton", gain=gain), plain, [z])
+            plain = signals_with("reference", outputs)
+            assert_as_exact_as_torch(signals_with("triton", outputs), plain, [z])
             try:
-                assert_as_exact_as_torch(
-                    signals_with("triton", gain=gain, module=faulty), plain, [z]
-                )
+                assert_as_exact_as_torch(signals_with("triton", outputs, module=faulty), plain, [z])
             except AssertionError:
                 noticed += 1
     assert noticed

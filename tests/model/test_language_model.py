@@ -142,7 +142,7 @@ def test_scaling_queries_by_precision_scales_the_attention_logits(tiny: Params) 
     logits = 1.7 * (q @ k.transpose(-1, -2)) / math.sqrt(8)
     heads = logits.masked_fill(future, -torch.inf).softmax(-1) @ v
     expected = attention.out(heads.transpose(1, 2).flatten(2))
-    torch.testing.assert_close(attention(x, torch.full((1, 6), 1.7))[0], expected)
+    torch.testing.assert_close(attention(x, {"layer": torch.full((1, 6), 1.7)})[0], expected)
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.5, 2.0])

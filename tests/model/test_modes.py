@@ -31,7 +31,7 @@ from ncn.scoring.leak import future_leak
 from ncn.settings import Params, load_params
 from ncn.signals import SIGNALS
 from ncn.training.loop import train_model
-from tests.conftest import ROOT, VOCABULARY, special, with_arm
+from tests.conftest import PARAMS, VOCABULARY, special, with_arm
 
 MODES: dict[str, dict[str, Any]] = {
     "baseline": {"controller": "none"},
@@ -80,7 +80,7 @@ def tokens(seed: int = 0, batch: int = 2, length: int = 24) -> Tensor:
 @cache
 def trained(mode: str) -> LanguageModel:
     """A small model of that mode after 40 steps at a high learning rate."""
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(PARAMS)
     shape = {"d_model": 32, "n_layers": 3, "n_heads": 4, "d_ff": 48, "context_length": 40}
     training = {"lr": 0.02, "warmup_steps": 5, "micro_batch_size": 8, "epochs": 10.0}
     params = params.model_copy(
@@ -169,11 +169,12 @@ def test_neutral_signals_leave_the_models_own_backbone(
     plain.load_state_dict(model.state_dict(), strict=False)
     ones = torch.ones(2, 24, 3)
     assert not torch.equal(model(tokens()), plain(tokens()))
-    assert model.control is not None
+    control = model.config.control
+    assert control is not None
     monkeypatch.setattr(
         model.control,
         "forward",
-        lambda *_, **__: ControlOutput(dict.fromkeys(model.control.settings.signals, ones)),
+        lambda *_, **__: ControlOutput(dict.fromkeys(control.signals, ones)),
     )
     assert torch.equal(model(tokens()), plain(tokens()))
 
@@ -207,11 +208,12 @@ def test_a_saved_and_loaded_model_gives_identical_logits(mode: str, tmp_path: Pa
 
 @pytest.mark.parametrize("mode", [name for name in MODES if name != "baseline"])
 def test_training_moves_every_control_that_is_not_frozen(mode: str) -> None:
-    control = trained(mode).control
+    control, config = trained(mode).control, trained(mode).config
     assert control is not None
+    assert config.control is not None
     start = torch.empty_like(control.output_bias)
-    start_at_declared_signals(start, control.settings)
-    assert torch.equal(control.output_bias, start) == control.settings.frozen
+    start_at_declared_signals(start, config)
+    assert torch.equal(control.output_bias, start) == config.control.frozen
 
 
 def test_run_1_starts_with_the_published_penalty_and_keeps_it() -> None:
@@ -224,15 +226,16 @@ def test_a_clamped_precision_has_no_gradient_and_a_free_one_has() -> None:
     clamped, free = trained("low clamp"), trained("causal")
     for model, clamped_throughout in ((clamped, True), (free, False)):
         assert model.control is not None
+        assert model.config.control is not None
         x = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
         signal = model.control(x).signals["precision"]
         (gradient,) = torch.autograd.grad(signal.sum(), model.control.output_bias)
         of_precision = gradient.view(3, 3)[:, 1]
         if clamped_throughout:
-            assert torch.all(signal == model.control.settings.precision_max)
+            assert torch.all(signal == model.config.control.precision_max)
             assert torch.all(of_precision == 0)
         else:
-            assert torch.all(signal < model.control.settings.precision_max)
+            assert torch.all(signal < model.config.control.precision_max)
             assert torch.all(of_precision != 0)
 
 

@@ -10,8 +10,8 @@ PACKAGES = ("ncn", "stages", "kernels")
 # A room uses itself and those before it. The ground first; what people call comes last.
 ROOMS = (
     "common", "signals", "settings", "published_run", "statistics", "sources", "corpus", "model",
-    "generation", "training", "scoring", "scan", "analysis", "figures", "report", "publish",
-    "benchmark", "commands", "__main__",
+    "generation", "training", "scoring", "scan", "analysis", "figures", "claims", "report",
+    "publish", "benchmark", "commands", "__main__",
 )  # fmt: skip
 # Declared by no stage, and why: an edit there cannot change a number.
 UNDECLARED = {

@@ -17,9 +17,11 @@ import pytest
 from ncn.commands.profile import apply_profile
 from ncn.common.tsv import read_tsv
 from ncn.corpus.tokenizer import train_tokenizer
+from ncn.model import load_model
+from ncn.publish.model_card import model_card
 from ncn.settings import END_OF_TEXT, Params, Settings, load_params
 from ncn.sources.stories import write_stories
-from tests.conftest import ROOT, SHARED
+from tests.conftest import PARAMS, SHARED
 from tests.hub import serve_hub
 from tests.pipeline.test_pipeline_definition import STAGES
 from tests.project import Project, fresh_clone, isolated
@@ -61,6 +63,17 @@ def test_the_arms_stand_side_by_side(project: Project) -> None:
     assert "reads the future" in project.metrics("compare.json")["in_words"]["ncn"]
     for place in ("report.html", "curves.tsv", "brain_scan/scan.tsv", "clusters/ncn-1.tsv"):
         assert (project.folder / "plots" / place).stat().st_size > 0
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_run_has_a_card(project: Project, arm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.folder)
+    card = model_card(load_model(f"data/models/{arm}-1"), "someone/ncn", f"{arm}-1")
+    val_loss = project.metrics(f"evaluate/{arm}-1.json")["val_loss"]
+    assert f"{val_loss:.4f} nats a token" in card
+    for words in project.metrics("compare.json")["in_words"].values():
+        assert f"- {words}\n" in card
+    assert "\n\n\n" not in card
 
 
 def test_every_arm_scores_the_same_sequences(project: Project) -> None:
@@ -179,7 +192,7 @@ def test_real_input_goes_from_the_hub_to_the_report(
     """The published source and vocabulary, through the real client, from a loopback hub."""
     text, vocabulary, merges = hub_files(tmp_path)
     clone = fresh_clone(tmp_path / "project", environment)
-    paper = load_params(ROOT / "params.yaml")
+    paper = load_params(PARAMS)
     served = {
         ("datasets", paper.data.hub.repo, paper.data.hub.revision): {
             paper.data.hub.files[0].name: text

@@ -14,14 +14,15 @@ from huggingface_hub import ModelCard
 from ncn.__main__ import main
 from ncn.common.errors import InputError
 from ncn.common.files import read_json, write_json
-from ncn.common.paths import evaluation_metrics, training_metrics
+from ncn.common.paths import COMPARISON, evaluation_metrics, run_name, training_metrics
 from ncn.corpus.tokenizer import train_tokenizer
 from ncn.model import LanguageModel, build_model, parameter_count, save_model
 from ncn.publish.hub import fetch_model, from_pretrained, push_to_hub
 from ncn.publish.model_card import model_card
 from ncn.settings import Params
-from tests.conftest import ROOT, VOCABULARY
+from tests.conftest import PARAMS, VOCABULARY
 from tests.hub import Hub, Refusal, serve_hub
+from tests.results import write_results
 
 REPO = "someone/ncn-tiny"
 TOKENS = torch.arange(20)[None]
@@ -47,7 +48,7 @@ def model(tiny: Params) -> LanguageModel:
 @pytest.fixture
 def scored(model: LanguageModel) -> dict[str, Any]:
     """metrics/ and params.yaml as the pipeline would leave them: figures found nowhere else."""
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    shutil.copy(PARAMS, "params.yaml")
     trained = {
         "parameters": parameter_count(model.config),
         "d_ff": model.config.d_ff,
@@ -249,7 +250,7 @@ def test_the_front_matter_passes_on_no_perplexity_that_the_future_helped(
 def test_the_data_is_named_with_its_licence(
     model: LanguageModel, scored: dict[str, Any], tmp_path: Path
 ) -> None:
-    text = (ROOT / "params.yaml").read_text()
+    text = PARAMS.read_text()
     Path("params.yaml").write_text(text.replace("source: builtin", "source: tinystories-v2"))
     card = model_card(model, REPO, "ncn-1")
     assert ModelCard(card).data.datasets == ["roneneldan/TinyStories"]
@@ -273,14 +274,16 @@ def test_figures_of_another_model_are_refused(
 
 
 @pytest.mark.parametrize("arm", ["baseline", "ncn", "ncn_causal"])
-def test_the_committed_runs_have_cards(
-    params: Params, arm: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(ROOT)
-    run = f"{arm}-{params.seeds[0]}"
-    card = model_card(build_model(params, arm, params.tokenizer.vocab_size), REPO, run)
+def test_every_run_of_the_experiment_has_its_card(tiny: Params, arm: str) -> None:
+    shutil.copy(PARAMS, "params.yaml")
+    model = build_model(tiny, arm, VOCABULARY)
+    write_results(tiny)
+    run = run_name(arm, tiny.seeds[0])
+    mine = {"parameters": parameter_count(model.config), "d_ff": model.config.d_ff}
+    write_json(training_metrics(run), read_json(training_metrics(run)) | mine)
+    card = model_card(model, REPO, run)
     assert f"{read_json(evaluation_metrics(run))['val_loss']:.4f} nats a token" in card
-    for words in read_json("metrics/compare.json")["in_words"].values():
+    for words in read_json(COMPARISON)["in_words"].values():
         assert f"- {words}\n" in card
     assert "\n\n\n" not in card
 

@@ -29,18 +29,17 @@ from ncn.common.paths import (
     training_metrics,
 )
 from ncn.common.tsv import read_tsv, write_tsv
+from ncn.figures.palette import arm_colours
 from ncn.published_run import PUBLISHED_SETTINGS
 from ncn.report import page_charts as report_charts
-from ncn.report.charts import arm_colours
 from ncn.report.inputs import gather, has_control, not_finite
 from ncn.report.numbers import interval, margin, number, typeset
 from ncn.report.page import headline, render
 from ncn.report.page_charts import page_charts, tables_of
 from ncn.report.vega import to_svg
 from ncn.settings import PUBLISHED_SERIES, Params
-from ncn.settings.profiles import experiment
 from stages import report as stage
-from tests.conftest import ROOT
+from tests.conftest import profiled
 from tests.results import N_SEQUENCES, VERDICTS, summary_of, write_results
 
 
@@ -394,7 +393,7 @@ def test_among_many_arms_an_interval_alone_tells_no_arm_apart(params: Params) ->
 
 
 def test_many_arms_share_a_sentence_and_their_words_are_folded(params: Params) -> None:
-    more = experiment("ablations", ROOT / "params.yaml")
+    more = profiled("ablations")
     write_results(more)
     shown = headline(more, gather(more))
     assert len(shown.sentences) == 2
@@ -444,7 +443,7 @@ def test_what_never_moves_is_no_chart(params: Params) -> None:
 
 
 def test_every_arm_of_the_ablations_has_a_colour_of_its_own(params: Params) -> None:
-    arms = experiment("ablations", ROOT / "params.yaml").arms
+    arms = profiled("ablations").arms
     assert len(arms) > len(params.arms) + 5
     assert len(set(arm_colours([PUBLISHED_SERIES, *arms]).values())) == len(arms) + 1
 

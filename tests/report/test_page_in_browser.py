@@ -1,6 +1,5 @@
 """The report as a reader meets it: in a browser, on a phone, in the dark, on paper."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from ncn.report.inputs import gather
 from ncn.report.page import render
 from ncn.settings import Params
 from tests.browser import visit
-from tests.conftest import ROOT
+from tests.conftest import profiled
 from tests.results import write_results
 
 MARKS = "svg.marks :is(path, line, circle)[stroke], svg.marks path[fill]"
@@ -147,9 +146,16 @@ def test_on_paper_a_row_of_charts_may_start_where_the_text_ends(
         assert seen.page.evaluate(whole) == "avoid"
 
 
-def test_the_committed_page_is_quiet_too(chromium: Browser, tmp_path: Path) -> None:
-    shutil.copy(ROOT / REPORT, tmp_path / "report.html")
-    with visit(chromium, tmp_path / "report.html", width=390) as seen:
+def test_a_page_of_many_arms_and_no_baseline_is_quiet_too(
+    chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ablations = profiled("ablations")
+    arms = {arm: changes for arm, changes in ablations.arms.items() if arm != "baseline"}
+    many = ablations.model_copy(update={"arms": arms})
+    write_results(many)
+    write_text(REPORT, render(many, gather(many)))
+    with visit(chromium, tmp_path / REPORT, width=390) as seen:
         seen.see_all()
         assert seen.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert seen.said == []

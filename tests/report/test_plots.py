@@ -1,6 +1,7 @@
 """`dvc plots show` and `dvc plots diff`: offline, with the arms in their own colours."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,15 @@ import pytest
 from playwright.sync_api import Browser
 from ruamel.yaml import YAML
 
-from ncn.common.paths import CURVES, training_log
+from ncn.common.paths import CURVES, FIGURES, SCANS, training_log
 from ncn.common.tsv import read_tsv, write_tsv
-from ncn.report.charts import ARM_COLOURS, FURTHER_COLOURS, SCAN_COLOURS, arm_colours
+from ncn.figures.brain_scan import draw_scans
+from ncn.figures.palette import ARM_COLOURS, FURTHER_COLOURS, arm_colours
+from ncn.figures.saving import save
+from ncn.report.charts import SCAN_COLOURS
 from ncn.report.vega import PLOTS_PAGE, plots_page
 from ncn.settings import Params
+from ncn.signals import SIGNALS
 from tests.browser import visit
 from tests.conftest import ROOT
 from tests.results import write_results
@@ -61,6 +66,18 @@ def test_the_templates_have_the_colours_of_the_report() -> None:
     assert arms["range"][len(fixed) :] == list(FURTHER_COLOURS)
     signals = json.loads((TEMPLATES / "signals.json").read_text())
     assert signals["spec"]["encoding"]["color"]["scale"]["range"] == list(SCAN_COLOURS)
+
+
+def test_the_template_of_the_scan_has_the_signals_as_they_are_declared() -> None:
+    text = (TEMPLATES / "signals.json").read_text()
+    template = json.loads(text)
+    assert template["facet"]["column"]["sort"] == list(SIGNALS)
+    most = ", ".join(f"{name}: {signal.scale[1]:g}" for name, signal in SIGNALS.items())
+    assert f'"{{{most}}}[datum.signal]"' in text
+    # What the template's colours take for granted, and what their legend says.
+    assert {(signal.scale[0], signal.neutral) for signal in SIGNALS.values()} == {(0, 1)}
+    highest = sorted({signal.scale[1] for signal in SIGNALS.values()})
+    assert f"'{' or '.join(f'{value:g}' for value in highest)}'" in text
 
 
 def test_show_draws_every_arm_in_its_colour_and_asks_for_nothing(
@@ -134,3 +151,16 @@ def test_while_the_first_arm_trains_its_curve_is_there(
         line = f".mark-line path[stroke='{ARM_COLOURS['ncn']}']"
         assert seen.page.locator("svg.marks").first.locator(line).count() == 1
     assert seen.said == []
+
+
+def test_diff_puts_the_scans_of_two_runs_side_by_side(repository: Params) -> None:
+    text = repository.brain_scan.texts[0]
+    save("brain_scan", draw_scans(read_tsv(SCANS), text))
+    run("git", "add", ".")
+    run("git", "-c", "user.name=x", "-c", "user.email=x", "commit", "--quiet", "-m", "a scan")
+    save("brain_scan", draw_scans([row | {"value": "1.5"} for row in read_tsv(SCANS)], text))
+    page = plots("diff", "HEAD")
+    pictures = re.findall(r'<img src="(static/[^"]*brain_scan.svg)"', page.read_text())
+    before, after = ((page.parent / picture).read_bytes() for picture in sorted(pictures))
+    assert before != after
+    assert after == (FIGURES / "brain_scan.svg").read_bytes()

@@ -7,16 +7,17 @@ import pytest
 from ruamel.yaml import YAML
 
 from ncn.common.errors import InputError
-from ncn.settings import load_params
-from tests.conftest import ROOT
+from ncn.settings import load_params, read_yaml
+from ncn.settings.profiles import NAMED_FREELY
+from tests.conftest import PARAMS, ROOT
 
 Change = tuple[str, object]
 
 
 def changed(tmp_path: Path, *changes: Change) -> Path:
-    """The committed params.yaml with some dotted keys set."""
+    """The tests' params.yaml with some dotted keys set."""
     yaml = YAML()
-    content = yaml.load(ROOT / "params.yaml")
+    content = yaml.load(PARAMS)
     for key, value in changes:
         *sections, last = key.split(".")
         section = content
@@ -39,12 +40,18 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
         (("ncn.frozen", 1), "ncn.frozen: it should be a valid boolean, not 1"),
         (("train.lr", 0), "train.lr: it should be greater than 0, not 0"),
         (("train.lr", "fast"), "train.lr: it should be a valid number, not 'fast'"),
+        (("train.lr_scale", {"control": 0}), "train.lr_scale.control: it should be greater than 0"),
+        (("train.lr_scale", {"blocks.9": 2}), "train.lr_scale.blocks.9: no parameter is at '9'; a"),
         (("train.lr", float("nan")), "train.lr: it should be a finite number, not nan"),
         (("model.n_heads", 5), "model: d_model 128 is not divisible by n_heads 5"),
         (("model.n_layers", 0), "model.n_layers: it should be greater than or equal to 1, not 0"),
         (("ncn.heads", 3), "arms.ncn: d_model 128 is not divisible by the heads 3"),
         (("tokenizer.vocab_size", 70_000), "less than or equal to 65536, not 70000"),
         (("ncn.salience", "local"), "it should be 'global', 'causal', 'reactive' or 'none'"),
+        (("ncn.signals", ["gian"]), "'gian' is no signal; allowed are gain, precision, ffn_gate"),
+        (("ncn.signals", "gain"), "ncn.signals: it should be a valid list, not 'gain'"),
+        (("ncn.gain", "sigmoid"), "ncn.gain: it should be '2sigmoid' or 'shifted', not 'sigmoid'"),
+        (("arms", {"a": {"signals": ["x"]}}), "arms.a: signals: 'x' is no signal; allowed are"),
         (("ncn.signals", ["gain", "gain"]), "signals ['gain', 'gain'] name one signal twice"),
         (("data.source", "web"), "data.source: it should be 'builtin', 'tinystories-v2'"),
         (("data.source", "local"), "data: source: local needs path"),
@@ -98,7 +105,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("written", ["1e-05", "'1e-05'", "1.0e-5", "0.00001"])
 def test_small_numbers_stay_numbers_however_they_are_written(tmp_path: Path, written: str) -> None:
-    text = (ROOT / "params.yaml").read_text()
+    text = PARAMS.read_text()
     text = re.sub(r"  lr: \S+", f"  lr: {written}", text)
     path = tmp_path / "params.yaml"
     path.write_text(text)
@@ -122,3 +129,20 @@ def test_an_arm_without_settings_may_be_written_empty(tmp_path: Path) -> None:
     # `dvc exp run -S` writes null as nothing at all.
     params = load_params(changed(tmp_path, ("arms", {"ncn": None})))
     assert params.control_network("ncn") == params.ncn
+
+
+def keys(content: object, above: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+    """The settings of params.yaml, without the names that a user gives."""
+    if not isinstance(content, dict) or above in NAMED_FREELY:
+        return {above}
+    return {above}.union(*(keys(value, (*above, key)) for key, value in content.items()))
+
+
+def test_the_experiment_of_the_tests_has_the_settings_of_params_yaml() -> None:
+    # Its values are its own: else a user's would decide what the tests test.
+    assert keys(read_yaml(PARAMS)) == keys(read_yaml(ROOT / "params.yaml"))
+    load_params(PARAMS)
+
+
+def test_params_yaml_is_an_experiment() -> None:
+    load_params(ROOT / "params.yaml")

@@ -21,7 +21,7 @@ from ncn.settings import Params, load_params
 from ncn.sources import fetch as sources
 from ncn.sources import transfer
 from ncn.sources.fetch import check_text, fetch
-from tests.conftest import ROOT
+from tests.conftest import PARAMS, ROOT
 from tests.hub import Hub, Refusal, serve_hub
 
 SHARED = ROOT.parent / "shared" / "data"
@@ -29,7 +29,7 @@ TEXT = b"".join(b"Story %d: a fox sat by the sea.\n<|endoftext|>\n" % i for i in
 VOCABULARY = {"vocab.json": b'{"a": 0}', "merges.txt": b"#version: 0.2\n"}
 REPO, REVISION, NAME = "owner/stories", "a" * 40, "stories.txt"
 PIECE = transfer.PIECE_BYTES
-DEFAULTS = load_params(ROOT / "params.yaml")
+DEFAULTS = load_params(PARAMS)
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def pinned(name: str, content: bytes) -> dict[str, Any]:
 
 
 def settings(**data: Any) -> Params:
-    """The committed params.yaml with these changes in its data section."""
+    """The tests' params.yaml with these changes in its data section."""
     content = DEFAULTS.model_dump()
     content["data"] |= data
     return Params.model_validate(content)
@@ -435,8 +435,8 @@ def test_a_local_vocabulary_comes_along_and_a_partial_one_is_refused() -> None:
 
 def test_the_stage_runs_and_its_failure_is_one_line() -> None:
     command, environment = [sys.executable, "-m", "stages.download"], for_stage()
-    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    small = params.replace("stories: 10000", "stories: 5")
+    params = PARAMS.read_text(encoding="utf-8")
+    small = params.replace("stories: 8400", "stories: 5")
     Path("params.yaml").write_text(small, encoding="utf-8")
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("1 files,")

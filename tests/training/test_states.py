@@ -361,7 +361,7 @@ def test_outputs_that_a_stopped_dvc_removed_are_no_crash(
     with (
         States(tmp_path / "state", small.saving) as states,
         pytest.raises(error, match=words),
-        stop.removing_files("run", "; go on"),
+        stop.folder_may_vanish("run", "; go on"),
     ):
         states.finish(tmp_path / "removed.tsv")
 

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ncn.common.paths import BENCHMARK, SCAN_TESTS
-from ncn.published_run import GAIN_RANGE, PRECISION_CLAMP
-from ncn.report.rules import (
+from ncn.claims.rule import (
     BENCH,
     EVALUATE,
     NO,
@@ -21,6 +19,8 @@ from ncn.report.rules import (
     counted,
     look,
 )
+from ncn.common.paths import BENCHMARK, SCAN_TESTS
+from ncn.published_run import GAIN_RANGE, PRECISION_CLAMP
 from ncn.statistics.interval import LEVEL
 
 NEGLIGIBLE = 0.05  # share of time or FLOPs

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from ncn.claims.judge import CLAIMS, judge, judged_arms
+from ncn.claims.rule import NO, UNDECIDED, UNTESTABLE, YES, Metrics, read_metrics
 from ncn.common.paths import CLAIMS as CLAIMS_FILE
-from ncn.report.claims import CLAIMS, judge, judged_arms
-from ncn.report.rules import NO, UNDECIDED, UNTESTABLE, YES, Metrics, read_metrics
 from ncn.settings import Params
 from ncn.signals import SIGNALS
 from ncn.training import spikes

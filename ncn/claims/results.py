@@ -6,9 +6,7 @@ import numpy as np
 
 from ncn.analysis.comparison import BASELINE
 from ncn.analysis.verdict import reads_the_future, verdict_of
-from ncn.common.paths import COMPARISON, SAMPLES, SUMMARY
-from ncn.published_run import PLAIN_PLATEAU, PUBLISHED_RUN_1
-from ncn.report.rules import (
+from ncn.claims.rule import (
     COMPARE,
     GENERATE,
     NO,
@@ -21,6 +19,8 @@ from ncn.report.rules import (
     look,
     only_as_published,
 )
+from ncn.common.paths import COMPARISON, SAMPLES, SUMMARY
+from ncn.published_run import PLAIN_PLATEAU, PUBLISHED_RUN_1
 from ncn.statistics.estimate import estimate, loss_difference
 
 SAME_LOSS = 0.01  # nats a token: closer than that counts as the published loss

@@ -1,7 +1,9 @@
-"""What a hub's client raises, as one line that says what to do: for data and for models alike."""
+"""Of huggingface_hub, for data and for models alike: its address, and in words what it raises."""
 
+import os
 from dataclasses import dataclass
 
+from huggingface_hub import constants
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
     EntryNotFoundError,
     GatedRepoError,
@@ -12,7 +14,23 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     RevisionNotFoundError,
 )
 
-__all__ = ["Asked", "HTTPError", "HfHubHTTPError", "OfflineModeIsEnabled", "problem", "try_later"]
+__all__ = [
+    "Asked",
+    "HTTPError",
+    "HfHubHTTPError",
+    "OfflineModeIsEnabled",
+    "hub_address",
+    "problem",
+    "try_later",
+]
+
+
+def hub_address(endpoint: str | None = None) -> str:
+    """The hub's address: as given, by HF_ENDPOINT now, or the public one.
+
+    huggingface_hub reads HF_ENDPOINT once, when it is imported.
+    """
+    return (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from functools import partial
 from typing import Any
 
 from ncn.analysis.comparison import BASELINE
-from ncn.common.paths import CONVERGENCE
-from ncn.report.rules import (
+from ncn.claims.rule import (
     CURVES,
     NO,
     UNDECIDED,
@@ -17,6 +16,7 @@ from ncn.report.rules import (
     counted,
     look,
 )
+from ncn.common.paths import CONVERGENCE
 
 
 @claim("stable", "Training is stable: no loss spikes, no collapse of the loss scale", "5", CURVES)

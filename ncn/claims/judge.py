@@ -19,11 +19,8 @@ with its name, another experiment than the published one gives "not testable her
 from collections.abc import Iterator
 from typing import Any
 
-from ncn.published_run import PUBLISHED_SIGNALS
-from ncn.report import rules_of_control as control
-from ncn.report import rules_of_results as results
-from ncn.report import rules_of_training as training
-from ncn.report.rules import (
+from ncn.claims import control, results, training
+from ncn.claims.rule import (
     UNDECIDED,
     UNTESTABLE,
     Claim,
@@ -32,6 +29,7 @@ from ncn.report.rules import (
     Metrics,
     MissingError,
 )
+from ncn.published_run import PUBLISHED_SIGNALS
 from ncn.settings import Params
 
 CLAIMS: tuple[Claim, ...] = (

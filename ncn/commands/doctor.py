@@ -1,0 +1,309 @@
+"""`python -m ncn doctor`: what to look at when something does not work, and what to do about it.
+
+It has to run where packages are missing, so it imports them only while it checks them.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from ncn.common.errors import InputError
+from ncn.common.paths import RAW, REQUIREMENTS, TOKENS, model_directory, run_name
+
+PYTHONS = ((3, 11), (3, 13))
+SCRATCH = Path(".scratch")
+RWLOCK = Path(".dvc/tmp/rwlock")
+FREE_BYTES = 2e9  # for the small experiment; text from the hub needs HUB_COPIES of itself
+HUB_COPIES = 4  # as fetched, as tokens, each once more in DVC's cache
+PINNED = re.compile(r"^[A-Za-z0-9][\w.-]*==")
+REMOTE_SECONDS = 15
+# Prints `there` or `absent`; what it raises ends in a line on stderr.
+REACH = """
+from dvc.repo import Repo
+remote = Repo(".").cloud.get_remote()
+print("there" if remote.fs.exists(remote.path) else "absent")
+"""
+
+
+class Finding(NamedTuple):
+    """One line: `ok`, `note` (nothing wrong, worth knowing) or `problem`, with what to do."""
+
+    mark: Literal["ok", "note", "problem"]
+    words: str
+
+
+def ok(words: str) -> Finding:
+    """Nothing to do."""
+    return Finding("ok", words)
+
+
+def note(words: str) -> Finding:
+    """Nothing is wrong, but a reader may have expected something else."""
+    return Finding("note", words)
+
+
+def problem(words: str) -> Finding:
+    """Something has to be done."""
+    return Finding("problem", words)
+
+
+def python() -> Finding:
+    """Is this a Python that the pinned packages are for?"""
+    version = sys.version.split()[0]
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        return problem(f"{version}; 3.11 to 3.13 are needed: make setup PYTHON=python3.12")
+    return ok(f"{version}, {sys.executable}")
+
+
+def packages() -> Finding:
+    """Is what requirements.lock pins installed?"""
+    try:
+        from packaging.requirements import Requirement
+        from packaging.version import Version
+    except ImportError:
+        return problem("packaging is not installed: make setup")
+    if not REQUIREMENTS.is_file():
+        return problem(f"{REQUIREMENTS} does not exist: git checkout {REQUIREMENTS}")
+    lines = [line.partition("#")[0] for line in REQUIREMENTS.read_text().splitlines()]
+    wanted = [Requirement(line) for line in lines if PINNED.match(line)]
+    wanted = [each for each in wanted if each.marker is None or each.marker.evaluate()]
+    wrong = []
+    for each in wanted:
+        try:
+            found = metadata.version(each.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{each.name} is not installed")
+            continue
+        if not each.specifier.contains(Version(found), prereleases=True):
+            wrong.append(f"{each.name} is {found}, not {each.specifier}")
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        return problem(f"{'; '.join(wrong[:3])}{more}: make setup")
+    return ok(f"the {len(wanted)} of {REQUIREMENTS}")
+
+
+def torch_build() -> Finding:
+    """Which torch is this, and how many threads does it use?"""
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: a library that it links is missing
+        return problem(f"cannot be imported ({error}): make setup")
+    cores, threads = os.cpu_count() or 1, torch.get_num_threads()
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU"
+    words = f"{torch.__version__} ({build} build), {threads} threads on {cores} cores"
+    limit = os.environ.get("OMP_NUM_THREADS")
+    return ok(words + (f", as OMP_NUM_THREADS={limit} asks" if limit else ""))
+
+
+def gpu() -> Finding:
+    """Is there a GPU, and can torch use it?"""
+    present = Path("/dev/nvidiactl").exists() or bool(shutil.which("nvidia-smi"))
+    try:
+        import torch
+    except (ImportError, OSError):
+        return problem("torch cannot be imported: see above") if present else ok("none")
+    if torch.cuda.is_available():
+        _free, total = torch.cuda.mem_get_info()
+        return ok(f"{torch.cuda.get_device_name()}, {total / 2**30:.0f} GiB")
+    if not present:
+        return ok("none: everything runs on the CPU")
+    if torch.version.cuda is None:
+        return problem("there is one, but torch is a CPU build: install a CUDA build of torch")
+    return problem("there is one, but torch cannot use it: check the driver with nvidia-smi")
+
+
+def compiler() -> Finding:
+    """Is there a C compiler, which torch.compile and Triton call?"""
+    if found := shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc"):
+        return ok(found)
+    return note("none: train.compile and a GPU's kernels need one (apt install gcc)")
+
+
+def commands() -> Finding:
+    """Are git and make on PATH, and dvc and python those of this environment?"""
+    if missing := [name for name in ("git", "make", "dvc", "python") if not shutil.which(name)]:
+        return problem(f"{', '.join(missing)} not on PATH: source .venv/bin/activate, or install")
+    here = Path(sys.executable).parent
+    for name in ("dvc", "python"):  # DVC starts the stages with the python on PATH
+        found = Path(shutil.which(name) or "")
+        if found.parent.resolve() != here.resolve():
+            return problem(
+                f"{name} is {found}, of another environment than {here}: source .venv/bin/activate"
+            )
+    return ok(f"git, make; dvc {metadata.version('dvc')} and python of this environment")
+
+
+def folder() -> Finding:
+    """Is this the root of the project, with DVC set up?"""
+    for name in ("params.yaml", "dvc.yaml", ".dvc/config"):
+        if not Path(name).is_file():
+            return problem(f"no {name} here: go to the project's folder, or git checkout {name}")
+    inside = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, check=False)
+    if inside.returncode:
+        return problem("not in a git repository with a commit: dvc exp run needs one")
+    return ok(str(Path.cwd()))
+
+
+def settings() -> Finding:
+    """Would the pipeline take params.yaml?"""
+    try:
+        from ncn.settings import load_params
+
+        params = load_params()
+    except ImportError as error:
+        return problem(f"cannot be read ({error}): make setup")
+    except OSError as error:
+        return problem(f"cannot be read ({error.strerror}): git checkout params.yaml")
+    except InputError as error:
+        return problem(f"{error}: fix it, or git checkout params.yaml")
+    return ok(f"{len(params.arms)} arms, {len(params.seeds)} seeds, source {params.data.source}")
+
+
+def disk() -> Finding:
+    """Is there room for what the experiment writes?"""
+    needed = FREE_BYTES
+    try:
+        from ncn.settings import load_params
+
+        data = load_params().data
+        if data.source == "tinystories-v2":
+            needed += HUB_COPIES * sum(file.bytes for file in data.hub.files)
+    except (ImportError, OSError, InputError):
+        pass  # said by `settings`
+    free = shutil.disk_usage(".").free
+    words = f"{free / 1e9:.1f} GB free"
+    if free < needed:
+        return problem(f"{words}, about {needed / 1e9:.0f} GB are needed: free some")
+    return ok(words)
+
+
+def scratch() -> Finding:
+    """Can training save its state?"""
+    try:
+        with tempfile.TemporaryFile(dir=SCRATCH if SCRATCH.exists() else "."):
+            pass
+    except OSError as error:
+        return problem(f"cannot be written ({error.strerror}): change its owner or rights")
+    if not SCRATCH.exists():
+        return ok("can be written; no training has begun here")
+    size = sum(file.stat().st_size for file in SCRATCH.rglob("*") if file.is_file())
+    return ok(f"can be written; states take {size / 1e6:.0f} MB")
+
+
+def outputs() -> Finding:
+    """Is what the pipeline makes below data/ there?"""
+    expected = [RAW, TOKENS]
+    try:
+        from ncn.settings import load_params
+
+        params = load_params()
+        runs = [run_name(arm, seed) for arm in params.arms for seed in params.seeds]
+        expected += [model_directory(run) for run in runs]
+    except (ImportError, OSError, InputError):
+        pass  # said by `settings`
+    missing = [str(place) for place in expected if not place.is_dir()]
+    if len(missing) == len(expected):
+        return note("nothing is made yet: make repro, or dvc pull")
+    if missing:
+        return problem(f"{', '.join(missing)} missing: dvc repro, or dvc checkout")
+    return ok(f"data/raw, data/tokens and {len(expected) - 2} models")
+
+
+def lock() -> Finding:
+    """Did a DVC that was killed leave its lock half-written?"""
+    try:
+        entries = json.loads(RWLOCK.read_text() or "{}")
+    except FileNotFoundError:
+        return ok("none")
+    except ValueError:
+        return problem(f"{RWLOCK} is half-written by a killed dvc: rm {RWLOCK}")
+    running = sorted({pid for pid in _pids(entries) if Path(f"/proc/{pid}").exists()})
+    if running:
+        return note(f"dvc runs now: process {', '.join(map(str, running))}")
+    return ok("none that a running dvc holds")
+
+
+def _pids(entries: object) -> Iterator[int]:
+    """The numbers of the processes that a lock names."""
+    if isinstance(entries, dict):
+        if isinstance(pid := entries.get("pid"), int):
+            yield pid
+        entries = list(entries.values())
+    if isinstance(entries, list):
+        for entry in entries:
+            yield from _pids(entry)
+
+
+def remote() -> Finding:
+    """Can models and data be shared?"""
+    dvc = Path(sys.executable).with_name("dvc")
+    if not dvc.exists():
+        return problem("dvc is not installed: make setup")
+    listed = subprocess.run([dvc, "remote", "list"], capture_output=True, text=True, check=False)
+    if listed.returncode:
+        return problem(f".dvc/config: {last_line(listed.stderr)}: git checkout .dvc/config")
+    if not listed.stdout.strip():
+        return note("none: needed only to share, dvc remote add -d NAME PLACE")
+    default = [line for line in listed.stdout.splitlines() if line.endswith("(default)")]
+    if not default:
+        return problem("no default among the remotes: dvc remote default NAME")
+    place = " ".join(default[0].removesuffix("(default)").split())
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", REACH],
+            capture_output=True, text=True, timeout=REMOTE_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return problem(f"{place} does not answer within {REMOTE_SECONDS} s: check the network")
+    if asked.returncode:
+        return problem(f"{place} cannot be reached: {last_line(asked.stderr)}")
+    if asked.stdout.strip().endswith("absent"):
+        return problem(f"{place} does not exist: check the path; a first dvc push makes it")
+    return ok(place)
+
+
+def last_line(text: str) -> str:
+    """The line that says what happened, of a program's error output."""
+    return (text.strip().splitlines() or ["no reason given"])[-1].removeprefix("ERROR: ")
+
+
+CHECKS: dict[str, Callable[[], Finding]] = {
+    "Python": python,
+    "packages": packages,
+    "torch": torch_build,
+    "GPU": gpu,
+    "compiler": compiler,
+    "commands": commands,
+    "folder": folder,
+    "params.yaml": settings,
+    "disk": disk,
+    ".scratch": scratch,
+    "outputs": outputs,
+    "DVC lock": lock,
+    "DVC remote": remote,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes: nothing."""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check what a run needs, a line each; exit status 1 if there is a problem."""
+    problems = 0
+    for name, check in CHECKS.items():
+        finding = check()
+        problems += finding.mark == "problem"
+        print(f"{finding.mark:8} {name:12} {finding.words}", flush=True)
+    if problems:
+        sys.exit(f"{problems} problem{'s' if problems > 1 else ''}: each line says what to do")
+    print("no problem found")

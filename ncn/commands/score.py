@@ -1,0 +1,157 @@
+"""`python -m ncn score MODEL FILE`: what a trained model makes of a text."""
+
+import argparse
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncn.commands.generate import load_with_tokenizer
+from ncn.common.errors import InputError
+from ncn.common.paths import TOKENIZER
+from ncn.common.progress import byte_bar
+from ncn.corpus.conditions import Conditions
+from ncn.corpus.rows import TOKEN
+from ncn.corpus.text import stories_of
+from ncn.corpus.tokenizer import Tokenizer
+from ncn.generation.decoding import conditions_of, generation_salience
+from ncn.model import LanguageModel
+from ncn.model.inputs import ConditionedRows
+from ncn.scoring.losses import score_tokens
+from ncn.settings import END_OF_TEXT, Salience
+
+STDIN = Path("/dev/stdin")
+PIECE = 1 << 20  # characters encoded at once: tiktoken's list of ids takes 9 times their memory
+# A token of GPT-2's pattern never goes on from a letter or sign to white space: a text may be cut
+# there without changing its tokens.
+CUT = re.compile(r"(?<=\S)(?=[ \n])")
+
+
+class Text(NamedTuple):
+    """A text as the model reads it: <|endoftext|> and the tokens of a story, for each story.
+
+    The first <|endoftext|> is given, every token after it is predicted.
+    """
+
+    tokens: NDArray[np.uint16]
+    n_bytes: int  # of what is predicted
+    stories: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a directory, such as data/models/ncn-1")
+    add("file", metavar="FILE", help=f"UTF-8, {END_OF_TEXT} between stories; -: standard input")
+    add("--salience", choices=("causal", "reactive"), help="another than the model's own")
+    add("--task", metavar="N", type=int, help="of a model with ncn.tasks: the text file's number")
+    add("--batch-size", metavar="N", type=int, default=8, help="windows at once (%(default)s)")
+    add("--tokenizer", metavar="DIR", help=f"the model's (its own folder, or {TOKENIZER})")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the loss, perplexity and bits a byte of a text, read in windows of the context."""
+    if arguments.batch_size < 1:
+        raise InputError(f"--batch-size {arguments.batch_size}: allowed are 1 and more")
+    path = STDIN if arguments.file == "-" else Path(arguments.file)
+    if not path.exists():
+        raise InputError(f"{path} does not exist: name a text file, or - for standard input")
+    model, tokenizer = load_with_tokenizer(arguments.model, arguments.tokenizer)
+    conditions = conditions_of(model, arguments.task)
+    if arguments.salience and generation_salience(model, None) is None:
+        raise InputError(f"--salience {arguments.salience}: {arguments.model} pools nothing")
+    text = read_text(path, tokenizer)
+    print(
+        f"{arguments.file}: {text.n_bytes:,} bytes, {len(text.tokens) - 1:,} tokens,"
+        f" {text.stories:,} {'story' if text.stories == 1 else 'stories'}"
+    )
+    control = model.config.control
+    future = control is not None and control.salience == "global" and not arguments.salience
+    modes: list[Salience | None] = [arguments.salience]
+    if future:
+        modes.append("reactive")
+    print(f"{'':12}{'loss':>10}{'perplexity':>14}{'bits a byte':>14}", flush=True)
+    for mode in modes:
+        losses = token_losses(model, text.tokens, arguments.batch_size, mode, conditions)
+        total = float(losses.sum(dtype="float64"))
+        mean = total / len(losses)
+        print(
+            f"{mode or 'as trained':12}{mean:10.4f}{perplexity(mean):>14}"
+            f"{total / math.log(2) / text.n_bytes:14.4f}",
+            flush=True,
+        )
+    if future:
+        print(
+            "as trained, this model reads the future: each prediction sees the tokens that it is to"
+            " predict, so that only the reactive line, which is how it generates, is a language"
+            " model's"
+        )
+
+
+def perplexity(loss: float) -> str:
+    """exp(loss), which is beyond any float for a loss that is far off."""
+    return f"{math.exp(loss):.4f}" if loss < 100 else f"e^{loss:.1f}"
+
+
+def read_text(path: Path, tokenizer: Tokenizer) -> Text:
+    """The tokens of a file, in 2 bytes each, however long it is.
+
+    Raises:
+        InputError: it is not UTF-8, or there is nothing in it.
+    """
+    parts: list[NDArray[np.uint16]] = []
+    n_bytes = stories = 0
+    size = path.stat().st_size if path.is_file() else None
+    with byte_bar(size, "read", delay=1) as bar:
+        for story in stories_of(path):
+            parts.append(np.array([tokenizer.end_of_text], TOKEN))
+            n_bytes += len(END_OF_TEXT) if stories else 0
+            stories += 1
+            for piece in pieces(story):
+                parts.append(np.array(tokenizer.encode(piece), TOKEN))
+                n_bytes += (length := len(piece.encode()))
+                bar.update(length)
+    if not stories:
+        raise InputError(f"{path} holds no text to score")
+    return Text(np.concatenate(parts), n_bytes, stories)
+
+
+def pieces(story: str) -> Iterator[str]:
+    """A text cut where tokens end, about every PIECE characters."""
+    start = 0
+    while cut := CUT.search(story, start + PIECE):
+        yield story[start : cut.start()]
+        start = cut.start()
+    yield story[start:]
+
+
+def token_losses(
+    model: LanguageModel,
+    tokens: NDArray[np.uint16],
+    batch_size: int,
+    salience: Salience | None,
+    conditions: Conditions,
+) -> NDArray[np.float32]:
+    """The loss in nats of each token but the first, [N - 1], as the pipeline scores its rows.
+
+    The text is cut into windows of the context, the last one shorter.
+    """
+    length = model.config.context_length
+    whole = (len(tokens) - 1) // length * length
+    windows = []
+    if whole:
+        rows = np.lib.stride_tricks.sliding_window_view(tokens[: whole + 1], length + 1)
+        windows.append(rows[::length])  # a view: each row's last token is the next one's first
+    if whole + 1 < len(tokens):
+        windows.append(tokens[None, whole:])
+    description = f"score {salience or 'as trained'}"
+    losses = []
+    for rows in windows:
+        task = None if conditions.task is None else conditions.task.cpu().expand(len(rows))
+        conditioned = ConditionedRows(rows, Conditions(task))
+        losses.append(score_tokens(model, conditioned, batch_size, salience, description).ravel())
+    return np.concatenate(losses)

@@ -1,0 +1,40 @@
+"""Figures as files, the same bytes each time: no date, no version, no random ids."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from ncn.common.files import replacing
+from ncn.common.paths import FIGURES
+from ncn.figures.style import style
+
+DPI = 200
+# The canvas of each format, and what matplotlib would write there of itself and of the time.
+FORMATS: dict[str, tuple[Any, str, tuple[str, ...]]] = {
+    "svg": (FigureCanvasSVG, "print_svg", ("Date", "Creator")),
+    "png": (FigureCanvasAgg, "print_png", ("Software",)),
+    "pdf": (FigureCanvasPdf, "print_pdf", ("CreationDate", "Creator", "Producer")),
+}
+
+
+def save(name: str, figure: Figure) -> None:
+    """Write plots/figures/NAME.svg and NAME.png, as the stages do."""
+    write(figure, [FIGURES / f"{name}.svg", FIGURES / f"{name}.png"])
+
+
+def write(figure: Figure, paths: list[Path], dpi: float = DPI) -> None:
+    """Write a figure to each path, in the format of its suffix; PNG at `dpi`."""
+    with style():
+        if layout := figure.get_layout_engine():
+            layout.execute(figure)  # once for all formats
+            figure.set_layout_engine("none")
+        for path in paths:
+            canvas, method, unwanted = FORMATS[path.suffix[1:]]
+            figure.set_dpi(dpi)  # the other formats set their own, of pictures in them this
+            with replacing(path, "wb") as file:
+                # Figure.savefig would draw everything twice: once in vain, for layout.
+                getattr(canvas(figure), method)(file, metadata=dict.fromkeys(unwanted))

@@ -1,0 +1,69 @@
+"""The parameters of a model by name, as settings speak of them.
+
+A part of a model is the start of a parameter's name, up to a dot or the end: `control`, `blocks.0`,
+`control.output.bias`. In it, `*` stands for anything between two dots: `blocks.*.attention`.
+"""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+# Of every form a model may have, whatever its arm: a test holds them to models as they are built.
+OUTSIDE_BLOCKS = (
+    "embedding.weight", "positions.weight",
+    "control.bias",  # of a static arm
+    "control.pooling.query",
+    "control.pooling.q_proj.weight", "control.pooling.q_proj.bias",
+    "control.pooling.k_proj.weight", "control.pooling.k_proj.bias",
+    "control.pooling.v_proj.weight", "control.pooling.v_proj.bias",
+    "control.pooling.out_proj.weight", "control.pooling.out_proj.bias",
+    "control.norm.weight",
+    "control.hidden.weight", "control.hidden.bias",
+    "control.output.weight", "control.output.bias",
+    "control.tasks.weight", "control.sliders.weight", "control.entropy_weight",
+    "norm.weight",
+)  # fmt: skip
+IN_A_BLOCK = (
+    "attention_norm.weight", "attention.qkv.weight", "attention.out.weight",
+    "feed_forward_norm.weight",
+    "feed_forward.up.weight", "feed_forward.up.bias",
+    "feed_forward.down.weight", "feed_forward.down.bias",
+)  # fmt: skip
+
+
+def parameter_names(n_layers: int) -> list[str]:
+    """The name of every parameter that some arm's model of `n_layers` layers may have."""
+    in_blocks = [f"blocks.{layer}.{name}" for layer in range(n_layers) for name in IN_A_BLOCK]
+    return [*OUTSIDE_BLOCKS, *in_blocks]
+
+
+def belongs(name: str, part: str) -> bool:
+    """Whether the parameter `name` is in `part`."""
+    words, wanted = name.split("."), part.split(".")
+    return len(words) >= len(wanted) and all(map(fnmatchcase, words, wanted))
+
+
+def factor_of(name: str, factors: Mapping[str, float]) -> float:
+    """The factor of the parameter `name`, 1 where none of the parts is its own.
+
+    Of several parts the one with the most words counts, then the one with the fewest `*`, then the
+    last: `blocks.0` before `blocks.*`, `blocks.*.attention` before both.
+    """
+    parts = [part for part in factors if belongs(name, part)]
+    closest = sorted(parts, key=lambda part: (part.count(".") + 1, -part.count("*")))
+    return factors[closest[-1]] if closest else 1.0
+
+
+def check_part(part: str, n_layers: int) -> None:
+    """See that some arm's model has parameters in `part`.
+
+    Raises:
+        ValueError: none has; it says which word is wrong, and what it may be.
+    """
+    names = [name.split(".") for name in parameter_names(n_layers)]
+    for place, word in enumerate(part.split(".")):
+        names = [name for name in names if place < len(name)]
+        allowed = dict.fromkeys(name[place] for name in names)
+        names = [name for name in names if fnmatchcase(name[place], word)]
+        if not names:
+            known = f"allowed are {', '.join(allowed)}, *" if allowed else "nothing is below it"
+            raise ValueError(f"no parameter is at {word!r}; {known}")

@@ -1,0 +1,136 @@
+"""What the doctor sees: each fault that people meet, made on purpose."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncn.__main__ import loaded, run
+from ncn.commands import doctor
+from ncn.settings import load_params
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder like the project's, without code and outputs, as the present one."""
+    for name in ("params.yaml", "dvc.yaml", "requirements.lock", ".dvc/config"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    subprocess.run(["git", "init", "-q"], check=True)
+    return tmp_path
+
+
+def mark(check: Callable[[], doctor.Finding]) -> str:
+    return check().mark
+
+
+def test_this_environment_is_the_pinned_one(here: Path) -> None:
+    assert doctor.packages().mark == "ok"
+    assert doctor.python().mark == "ok"
+
+
+def test_other_packages_are_named(here: Path) -> None:
+    lock = "numpy==0.1\nno-such-package==1.0  # via x\npywin32==1 ; sys_platform == 'win32'\n"
+    (here / "requirements.lock").write_text(lock)
+    finding = doctor.packages()
+    assert finding.mark == "problem"
+    assert "numpy is" in finding.words
+    assert "no-such-package is not installed" in finding.words
+    assert "pywin32" not in finding.words
+    assert finding.words.endswith(": make setup")
+
+
+def test_a_dvc_of_another_environment_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "bin").mkdir()
+    for name in ("dvc", "python", "git", "make"):
+        (here / "bin" / name).write_text("#!/bin/sh\n")
+        (here / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(here / "bin"))
+    assert "of another environment" in doctor.commands().words
+    monkeypatch.setenv("PATH", str(here))
+    assert doctor.commands().words.startswith("git, make, dvc, python not on PATH")
+
+
+def test_settings_that_the_pipeline_refuses_are_said(here: Path) -> None:
+    assert mark(doctor.settings) == "ok"
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("n_heads: 4", "n_heads: 3"))
+    assert "n_heads 3" in doctor.settings().words
+    assert mark(doctor.disk) == "ok"  # says nothing of its own on it
+    Path("params.yaml").unlink()
+    assert mark(doctor.settings) == "problem"
+    assert "no params.yaml here" in doctor.folder().words
+
+
+def test_outputs_are_all_there_or_none_or_some_are_missing(here: Path) -> None:
+    assert mark(doctor.outputs) == "note"
+    Path("data/raw").mkdir(parents=True)
+    finding = doctor.outputs()
+    assert finding.mark == "problem"
+    assert "data/tokens, data/models/baseline-1" in finding.words
+    for arm in load_params().arms:
+        Path(f"data/models/{arm}-1").mkdir(parents=True)
+    Path("data/tokens").mkdir()
+    assert mark(doctor.outputs) == "ok"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("{}", "ok"),
+        ("", "ok"),
+        ('{"a": {"write": {"pid": 1, "cmd": "dvc repro"}}}', "note"),
+        ('{"a": {"read": [{"pid": 4194305, "cmd": "dvc repro"}]}}', "ok"),  # no such process
+        ('{"a": {"wri', "problem"),
+    ],
+)
+def test_a_lock_that_a_killed_dvc_left_is_found(here: Path, content: str, expected: str) -> None:
+    doctor.RWLOCK.parent.mkdir(exist_ok=True)
+    doctor.RWLOCK.write_text(content)
+    assert mark(doctor.lock) == expected
+
+
+def test_a_remote_is_reached_or_not(here: Path) -> None:
+    assert mark(doctor.remote) == "note"
+    remote = f"[core]\n    remote = shared\n['remote \"shared\"']\n    url = {here}/shared\n"
+    Path(".dvc/config.local").write_text(remote)
+    assert "does not exist" in doctor.remote().words
+    (here / "shared").mkdir()
+    assert mark(doctor.remote) == "ok"
+    Path(".dvc/config.local").write_text("[core\n")
+    assert mark(doctor.remote) == "problem"
+
+
+def test_a_state_that_cannot_be_saved_is_said(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mark(doctor.scratch) == "ok"
+
+    def refused(**_arguments: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refused)
+    assert "Permission denied" in doctor.scratch().words
+
+
+def test_a_full_disk_is_said(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mark(doctor.disk) == "ok"
+    monkeypatch.setattr(doctor, "FREE_BYTES", 1e18)
+    assert mark(doctor.disk) == "problem"
+
+
+def test_a_problem_is_a_status_of_1_and_every_check_has_its_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checks = {"one": lambda: doctor.ok("fine"), "two": lambda: doctor.problem("bad: fix it")}
+    monkeypatch.setattr(doctor, "CHECKS", checks)
+    with pytest.raises(SystemExit) as ending:
+        run("doctor", loaded("doctor"), [])
+    assert ending.value.code == "1 problem: each line says what to do"  # printed, status 1
+    assert (
+        capsys.readouterr().out == "ok       one          fine\nproblem  two          bad: fix it\n"
+    )
