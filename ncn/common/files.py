@@ -77,6 +77,7 @@ def sha256_of(path: str | Path) -> str:
 def md5_of_directory(path: str | Path) -> str:
     """The md5 of a folder as DVC records it: of a list of its files with theirs, and `.dir`."""
     folder = Path(path)
+    folder.stat()  # raises where it is not there
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     listed = [{"md5": md5_of(f), "relpath": f.relative_to(folder).as_posix()} for f in files]
     text = json.dumps(sorted(listed, key=lambda entry: entry["relpath"]), sort_keys=True)

@@ -194,7 +194,7 @@ def test_an_arm_that_cannot_be_read_is_named_and_the_others_are_compared() -> No
     summary, full = compare(["baseline", "ncn", "broken", "untrained"], SEEDS, 499, 0.01, 42)
     assert list(summary) == ["baseline", "ncn"]
     assert "loss of story 2 is not a finite number" in full["in_words"]["broken"]
-    assert "untrained-1.tsv does not exist" in full["in_words"]["untrained"]
+    assert "untrained-1/clusters.tsv does not exist" in full["in_words"]["untrained"]
     assert len(full["missing"]) == 2
     with pytest.raises(InputError, match="no arm can be compared"):
         compare(["untrained"], SEEDS, 499, 0.01, 42)
