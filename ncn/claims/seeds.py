@@ -1,0 +1,90 @@
+"""What rules about the method share: an effect over seeds, its interval, and what follows from it.
+
+An effect is counted so that above 0 is as claimed.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ncn.claims.rule import NO, UNDECIDED, YES, Finding, Judgement, Metrics, look
+from ncn.common.paths import CONVERGENCE, evaluation_metrics
+from ncn.statistics.interval import Interval
+from ncn.statistics.sample import mean_interval
+
+WORTH = 0.01  # nats a token: an effect that is surely less is negligible
+
+
+def answers(metrics: Metrics, arm: str, *keys: str) -> list[Any]:
+    """What each run of an arm answered to a question of the evaluate stage, one a seed."""
+    return [
+        look(metrics.evaluations.get(run, {}), evaluation_metrics(run), "questions", *keys)
+        for run in metrics.runs(arm)
+    ]
+
+
+def curves(metrics: Metrics, arm: str, *keys: str) -> list[Any]:
+    """What the training log of each run of an arm shows, one a seed."""
+    return [look(metrics.convergence, CONVERGENCE, "runs", run, *keys) for run in metrics.runs(arm)]
+
+
+def over_seeds(effects: Sequence[float]) -> Interval | None:
+    """Mean and 95 % Student interval over seeds; None with one seed, which has none."""
+    return mean_interval(np.array(effects, np.float64)) if len(effects) > 1 else None
+
+
+def over_seeds_or_rows(effects: Sequence[Sequence[float]]) -> Interval:
+    """The same of effects that each have an interval over rows, [value, low, high]: with one seed
+    that interval, which speaks of this model alone.
+    """
+    return over_seeds([each[0] for each in effects]) or Interval(*effects[0])
+
+
+def settled(effect: Interval | None, worth: float = WORTH) -> Judgement:
+    """Supported if surely above 0, not supported if surely below `worth`, which is negligible."""
+    if effect is None:
+        return UNDECIDED
+    if effect.high < worth:
+        return NO
+    return YES if effect.low > 0 else UNDECIDED
+
+
+def finding(
+    effect: Interval | None,
+    by_seed: Sequence[float],
+    words: str,
+    unit: str,
+    worth: float = WORTH,
+) -> Finding:
+    """The finding of `settled`.
+
+    Args:
+        effect: see there; None with one seed.
+        by_seed: the effect under each seed.
+        words: a sentence without its stop; `{}` stands for the effect.
+        unit: of the effect.
+        worth: see `settled`.
+    """
+    number = "seed" if len(by_seed) == 1 else "seeds"
+    value = float(np.mean(by_seed))
+    shown = f"{value:+.4f}"
+    if effect is not None:
+        shown += f" [{effect.low:+.4f}, {effect.high:+.4f}]"
+        if effect.low > 0 and effect.high < worth:
+            shown += ", real but negligible,"
+    text = words.format(f"{shown} over {len(by_seed)} {number}")
+    interval = None if effect is None else [effect.low, effect.high]
+    return Finding(settled(effect, worth), f"{text}.", value, interval, unit)
+
+
+def in_every_run(holds: Sequence[bool]) -> Judgement:
+    """Supported if it holds in every run, not supported if in none, else undecided."""
+    return YES if all(holds) else UNDECIDED if any(holds) else NO
+
+
+def by_name(entries: Sequence[Mapping[str, float | None]]) -> dict[str, list[float]]:
+    """The numbers of several runs by name; those that are null are left out."""
+    names = dict.fromkeys(name for entry in entries for name in entry)
+    numbers = {name: [entry[name] for entry in entries if name in entry] for name in names}
+    return {name: [v for v in values if v is not None] for name, values in numbers.items()}

@@ -1,0 +1,178 @@
+"""Rules about the signals as numbers: how many directions, of what, how far from neutral."""
+
+from ncn.claims.rule import (
+    EVALUATE,
+    NO,
+    ElsewhereError,
+    Finding,
+    Metrics,
+    MissingError,
+    claim,
+    look,
+)
+from ncn.claims.seeds import answers, by_name, in_every_run, over_seeds
+from ncn.published_run import PRECISION_CLAMP
+
+DIRECTIONS = 0.25  # of the columns: with fewer, they are copies of each other
+HALF = 0.5
+PICKS = 0.9  # largest attention weight, from which attention is as good as an argmax
+
+
+@claim("collapse", "The signals neither collapse nor turn into stereotypes", "", EVALUATE)
+def neither_collapsed_nor_stereotyped(metrics: Metrics, arm: str) -> Finding:
+    """Supported if in every run the signals' variance spreads over at least a quarter as many
+    directions as there are signals and layers (participation ratio of their covariance) and the
+    token's identity explains at most half of the variance of each signal; not supported if in every
+    run either fails; else undecided.
+    """
+    spaces = answers(metrics, arm, "signals")
+    directions = [look(space, "signals", "directions") for space in spaces]
+    ratios = [each.get("participation_ratio") for each in directions]
+    columns = look(directions[0], "directions", "columns")
+    if None in ratios:
+        return Finding(NO, "The signals do not vary at all.", 0.0, unit="directions")
+    numbers = [float(ratio) for ratio in ratios if ratio is not None]
+    by_run = [look(space, "signals", "identity_share") for space in spaces]
+    largest = [max((v for v in run.values() if v is not None), default=None) for run in by_run]
+    shares = [share for share in largest if share is not None]
+    if len(shares) < len(largest):
+        raise MissingError("no token occurs twice in the rows")
+    holds = [
+        ratio >= DIRECTIONS * columns and share <= HALF
+        for ratio, share in zip(numbers, shares, strict=True)
+    ]
+    shown = "; ".join(
+        f"{name} {min(each):.0%} to {max(each):.0%}"
+        for name, each in by_name(by_run).items()
+        if each
+    )
+    return Finding(
+        in_every_run(holds),
+        f"Participation ratio {min(numbers):.2f} to {max(numbers):.2f} of {columns}; of the"
+        f" variance the token's identity explains: {shown}.",
+        sum(numbers) / len(numbers),
+        [min(numbers), max(numbers)],
+        "directions",
+    )
+
+
+@claim("sparse", "Intervention is sparse: most signals stay near neutral", "", EVALUATE)
+def sparse_intervention(metrics: Metrics, arm: str) -> Finding:
+    """Supported if in every run at least half of all signals, over tokens and layers, lie within
+    0.05 of neutral; not supported if in no run; else undecided.
+    """
+    spaces = answers(metrics, arm, "signals")
+    shares = [look(space, "signals", "near_neutral_of_all") for space in spaces]
+    names = by_name([look(space, "signals", "near_neutral") for space in spaces])
+    shown = "; ".join(f"{name} {sum(each) / len(each):.0%}" for name, each in names.items())
+    return Finding(
+        in_every_run([share >= HALF for share in shares]),
+        f"{min(shares):.1%} to {max(shares):.1%} of all signals lie within 0.05 of neutral:"
+        f" {shown}.",
+        sum(shares) / len(shares),
+        [min(shares), max(shares)],
+        "share near neutral",
+    )
+
+
+@claim(
+    "separate",
+    "Gain and feed-forward gate are separate controls",
+    "eq. 8-12",
+    EVALUATE,
+    needs=("gain", "ffn_gate"),
+)
+def gain_and_gate_separate(metrics: Metrics, arm: str) -> Finding:
+    """The feed-forward branch knows only the product of the two. Supported if in every run the
+    squared correlation of ln gain and ln gate over tokens, mean over layers, is below a half; not
+    supported if in none; else undecided.
+    """
+    by_run = answers(metrics, arm, "shared_by_layer")
+    varying = [[each for each in run if each is not None] for run in by_run]
+    if not all(varying):
+        raise MissingError("a layer in which both gain and gate vary")
+    shared = [sum(each) / len(each) for each in varying]
+    trades = ""
+    try:
+        costs = answers(metrics, arm, "traded")
+        matched, alone = (
+            sum(look(cost, "traded", name)[0] for cost in costs) / len(costs)
+            for name in ("matched", "alone")
+        )
+        trades = (
+            f" A gain 10 % higher costs {alone:+.4f} nats; with the gate lowered to match, so that"
+            f" attention alone sees it, {matched:+.4f}."
+        )
+    except MissingError:  # where the signals see the attention entropy, none can be set
+        pass
+    return Finding(
+        in_every_run([share < HALF for share in shared]),
+        f"Gain and gate share {min(shared):.1%} to {max(shared):.1%} of their variance, mean over"
+        f" {len(varying[0])} layers.{trades}",
+        sum(shared) / len(shared),
+        [min(shared), max(shared)],
+        "shared variance",
+    )
+
+
+@claim(
+    "argmax", "A precision near 4 makes attention an argmax", "3.5", EVALUATE, needs=("precision",)
+)
+def argmax_at_clamp(metrics: Metrics, arm: str) -> Finding:
+    """Every precision is forced to 4. Supported if in every run the largest weight of a position's
+    attention is then 0.9 or more on average; not supported if in none; else undecided.
+    """
+    found = answers(metrics, arm, "sharpest")
+    clamped, trained = (
+        [look(each, "sharpest", name) for each in found] for name in ("at_clamp", "trained")
+    )
+    return Finding(
+        in_every_run([weight >= PICKS for weight in clamped]),
+        f"Mean largest attention weight {min(clamped):.3f} to {max(clamped):.3f} at a precision of"
+        f" 4, {min(trained):.3f} to {max(trained):.3f} as trained.",
+        sum(clamped) / len(clamped),
+        [min(clamped), max(clamped)],
+        "attention weight",
+    )
+
+
+@claim("clamp", "The precision needs its clamp at 4", "3.5", EVALUATE, needs=None)
+def precision_needs_clamp(metrics: Metrics) -> Finding:
+    """An arm whose precision may exceed 4 is trained. Supported if in every run its largest
+    precision does, not supported if in none, else undecided; not testable without such an arm.
+    """
+    params = metrics.params
+    networks = {arm: params.control_network(arm) for arm in params.arms}
+    free = [
+        arm
+        for arm, control in networks.items()
+        if control.controller == "network"
+        and not control.frozen
+        and "precision" in control.signals
+        and control.precision_max > PRECISION_CLAMP
+    ]
+    if not free:
+        raise ElsewhereError(f"no arm has a precision_max above {PRECISION_CLAMP:g}")
+    arm = max(free, key=lambda each: networks[each].precision_max)
+    ranges = answers(metrics, arm, "signals", "range", "precision")
+    highest = [high for _, high in ranges]
+    words = (
+        f"{arm}, with precision_max {networks[arm].precision_max:g}, reaches a precision of"
+        f" {min(highest):.2f} to {max(highest):.2f}"
+    )
+    clamped = {"precision_max": PRECISION_CLAMP}
+    twin = networks[arm].model_copy(update=clamped)
+    others = [each for each, control in networks.items() if control == twin]
+    if others:
+        losses = (answers(metrics, each, "loss") for each in (arm, others[0]))
+        gains = [mine - theirs for mine, theirs in zip(*losses, strict=True)]
+        words += f"; its loss minus that of {others[0]} is {sum(gains) / len(gains):+.4f}"
+        if (interval := over_seeds(gains)) is not None:
+            words += f" [{interval.low:+.4f}, {interval.high:+.4f}]"
+    return Finding(
+        in_every_run([each > PRECISION_CLAMP for each in highest]),
+        f"{words}.",
+        max(highest),
+        [min(highest), max(highest)],
+        "precision",
+    )
