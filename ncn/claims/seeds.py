@@ -3,12 +3,14 @@
 An effect is counted so that above 0 is as claimed.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ncn.claims.rule import NO, UNDECIDED, YES, Finding, Judgement, Metrics, look
+from ncn.claims.rule import NO, UNDECIDED, YES, Finding, Judgement, Metrics, MissingError, look
 from ncn.common.paths import CONVERGENCE, evaluation_metrics
 from ncn.statistics.interval import Interval
 from ncn.statistics.sample import mean_interval
@@ -19,14 +21,32 @@ WORTH = 0.01  # nats a token: an effect that is surely less is negligible
 def answers(metrics: Metrics, arm: str, *keys: str) -> list[Any]:
     """What each run of an arm answered to a question of the evaluate stage, one a seed."""
     return [
-        look(metrics.evaluations.get(run, {}), evaluation_metrics(run), "questions", *keys)
+        _finite(metrics.evaluations.get(run, {}), evaluation_metrics(run), "questions", *keys)
         for run in metrics.runs(arm)
     ]
 
 
 def curves(metrics: Metrics, arm: str, *keys: str) -> list[Any]:
     """What the training log of each run of an arm shows, one a seed."""
-    return [look(metrics.convergence, CONVERGENCE, "runs", run, *keys) for run in metrics.runs(arm)]
+    return [
+        _finite(metrics.convergence, CONVERGENCE, "runs", run, *keys) for run in metrics.runs(arm)
+    ]
+
+
+def _finite(content: Any, where: Path, *keys: str) -> Any:
+    """As `look`, at any depth of what is found; a null may stand for what does not apply."""
+
+    def finite(value: Any) -> bool:
+        if isinstance(value, Mapping):
+            return all(map(finite, value.values()))
+        if isinstance(value, list):
+            return all(map(finite, value))
+        return not isinstance(value, float) or math.isfinite(value)
+
+    found = look(content, where, *keys)
+    if not finite(found):
+        raise MissingError(f"{where}: {'.'.join(keys)} holds a number that is not finite")
+    return found
 
 
 def over_seeds(effects: Sequence[float]) -> Interval | None:

@@ -88,10 +88,9 @@ def gain_and_gate_separate(metrics: Metrics, arm: str) -> Finding:
     supported if in none; else undecided.
     """
     by_run = answers(metrics, arm, "shared_by_layer")
-    varying = [[each for each in run if each is not None] for run in by_run]
-    if not all(varying):
+    if not all(by_run):
         raise MissingError("a layer in which both gain and gate vary")
-    shared = [sum(each) / len(each) for each in varying]
+    shared = [sum(each.values()) / len(each) for each in by_run]
     trades = ""
     try:
         costs = answers(metrics, arm, "traded")
@@ -108,7 +107,7 @@ def gain_and_gate_separate(metrics: Metrics, arm: str) -> Finding:
     return Finding(
         in_every_run([share < HALF for share in shared]),
         f"Gain and gate share {min(shared):.1%} to {max(shared):.1%} of their variance, mean over"
-        f" {len(varying[0])} layers.{trades}",
+        f" {len(by_run[0])} layers.{trades}",
         sum(shared) / len(shared),
         [min(shared), max(shared)],
         "shared variance",

@@ -9,7 +9,7 @@ the future; intervals [value, low, high] are 95 % over ROWS rows.
     calibration        see `ncn.scoring.calibration`
     tonic, refresh, word_order, sharpest, traded   see `ncn.scoring.interventions`
     signals            see `ncn.scoring.signal_shape`
-    shared_by_layer    r^2 of ln gain and ln gate, [L], null where one does not vary
+    shared_by_layer    r^2 of ln gain and ln gate, by layer from 1
 """
 
 from collections.abc import Mapping

@@ -68,23 +68,22 @@ def share_of(values: Floats, groups: NDArray[np.int64]) -> float | None:
     return float(1 - within / freedom / (np.square(centred).sum() / (len(groups) - 1)))
 
 
-def shared_by(gain: Floats, gate: Floats, n_layers: int) -> list[float | None]:
-    """r^2 of ln g and ln gamma over tokens, by layer: what of one the other tells, [L].
+def shared_by(gain: Floats, gate: Floats, n_layers: int) -> dict[str, float]:
+    """r^2 of ln g and ln gamma over tokens, by layer from 1: what of one the other tells.
 
     Args:
         gain, gate: [N, T, columns]; of columns within a layer, the mean.
         n_layers: L.
 
-    Returns:
-        None for a layer in which one of the two does not vary.
+    Layers in which one of the two does not vary are left out.
     """
     series = [
         np.log(np.maximum(each.reshape(-1, n_layers, each.shape[2] // n_layers).mean(2), 1e-12))
         for each in (gain, gate)
     ]
-    shared: list[float | None] = []
+    shared: dict[str, float] = {}
     for layer in range(n_layers):
         both = [each[:, layer] for each in series]
-        varies = all(np.ptp(each) > 0 for each in both)
-        shared.append(float(np.corrcoef(*both)[0, 1] ** 2) if varies else None)
+        if all(np.ptp(each) > 0 for each in both):
+            shared[str(layer + 1)] = float(np.corrcoef(*both)[0, 1] ** 2)
     return shared

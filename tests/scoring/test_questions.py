@@ -10,6 +10,7 @@ from torch import nn
 from ncn.corpus.rows import Rows
 from ncn.model import LanguageModel, build_model
 from ncn.model.control import ControlNetwork
+from ncn.model.salience import SaliencePooling
 from ncn.scoring.asked import Asked, asked_of, context_changed, mode_of, pooling_of
 from ncn.scoring.calibration import calibration, calibration_error
 from ncn.scoring.interventions import held, refresh, sharpest, tonic, traded, word_order
@@ -48,9 +49,15 @@ def ask(model: LanguageModel, n: int = 12) -> tuple[Asked, Floats]:
     return asked, asked.row_losses()
 
 
+def pooling_in(model: LanguageModel) -> SaliencePooling:
+    found = pooling_of(model)
+    assert found is not None
+    return found
+
+
 def deaf(model: LanguageModel) -> LanguageModel:
     """The model with a control network that ignores c."""
-    assert (pooling := pooling_of(model)) is not None
+    pooling = pooling_in(model)
     nn.init.zeros_(pooling.out_proj.weight)
     nn.init.zeros_(pooling.out_proj.bias)
     return model
@@ -79,7 +86,7 @@ def test_a_control_network_that_hears_the_context_has_a_tonic_effect(
 def test_a_context_refreshed_at_every_token_is_the_plain_one(tiny: Params) -> None:
     model = causal(tiny)
     asked, own = ask(model)
-    assert (pooling := pooling_of(model)) is not None
+    pooling = pooling_in(model)
     with context_changed(pooling, lambda pooled: held(pooled, 1)):
         np.testing.assert_array_equal(asked.row_losses(), own)
     np.testing.assert_array_equal(asked.row_losses(), own)  # the hook is gone
@@ -115,7 +122,7 @@ def test_where_nothing_is_pooled_nothing_is_asked_of_the_context(tiny: Params, a
 
 def test_a_mean_over_the_past_cannot_tell_word_order(tiny: Params) -> None:
     model = causal(tiny)
-    assert (pooling := pooling_of(model)) is not None
+    pooling = pooling_in(model)
     nn.init.zeros_(pooling.query)  # and no bias: every position weighs the same
     nn.init.zeros_(pooling.q_proj.bias)
     found = word_order(ask(model)[0])
@@ -123,8 +130,7 @@ def test_a_mean_over_the_past_cannot_tell_word_order(tiny: Params) -> None:
     assert isinstance(found["ratio"], list)
     assert found["ratio"][0] < 1e-3
     sharp = causal(tiny)
-    assert (pooling := pooling_of(sharp)) is not None
-    nn.init.normal_(pooling.query, std=300)
+    nn.init.normal_(pooling_in(sharp).query, std=300)
     told = word_order(ask(sharp)[0])
     assert told is not None
     assert isinstance(told["ratio"], list)
@@ -186,10 +192,10 @@ def test_what_is_near_neutral_is_counted() -> None:
 def test_gain_and_gate_that_are_copies_share_all() -> None:
     gain = np.exp(DRAW.standard_normal((3, 500, 2)))
     gate = np.stack([gain[..., 0] ** -2, np.exp(DRAW.standard_normal((3, 500)))], axis=2)
-    copied, free = shared_by(gain, gate, 2)
+    copied, free = shared_by(gain, gate, 2).values()
     assert copied == pytest.approx(1)
     assert free == pytest.approx(0, abs=0.02)
-    assert shared_by(np.ones((1, 9, 2)), gate[:1, :9], 2) == [None, None]
+    assert shared_by(np.ones((1, 9, 2)), gate[:1, :9], 2) == {}
 
 
 def test_a_gain_matched_by_the_gate_is_felt_in_attention_alone(tiny: Params) -> None:
