@@ -292,7 +292,7 @@ def test_a_model_that_sees_the_future_is_judged_as_it_would_generate(experiment:
 
 
 def test_another_experiment_cannot_test_the_published_perplexities(params: Params) -> None:
-    small = params.model_copy(update={"seeds": [1, 2]})
+    small = params.model_copy(update={"seeds": [1, 2], "arms": params.arms | RIVALS})
     found = verdicts(small, favourable())
     testable = {name for name, verdict in found.items() if verdict != UNTESTABLE}
     assert {"perplexity.ncn", "perplexity.ncn_causal", "plateau"} == set(found) - testable
