@@ -18,8 +18,8 @@ def descent(rows: Sequence[Mapping[str, str]]) -> dict[str, float | None]:
             warm-up ends at the first row with the highest learning rate. Each null where the log
             has too few finite losses, the last also where it has no learning rate.
     """
-    losses = np.array([float(row["loss"] or "nan") for row in rows])
-    steps = np.array([float(row["step"]) for row in rows])
+    losses = np.array([float(row.get("loss") or "nan") for row in rows])
+    steps = np.array([float(row.get("step") or "nan") for row in rows])
     first = losses[(steps <= FIRST_STEPS) & np.isfinite(losses)]
     found: dict[str, float | None] = {"first_loss": float(first.mean()) if len(first) else None}
     rates = np.array([float(row.get("lr") or "nan") for row in rows])
