@@ -73,6 +73,7 @@ def arm_entry(params: Params, arm: str) -> dict[str, Any]:
     if arm != "baseline":
         scores["reactive"] = {"loss": 1.4, "ppl": 3.98765, "delta_ppl": ENDS}
     return {
+        "val_loss": {"by_seed": dict.fromkeys(map(str, params.seeds), mine["val_loss"])},
         "val_bpb": 0.456789,
         "parameters": 1056896 + place,
         "non_embedding_parameters": 778368 + place,

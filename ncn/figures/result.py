@@ -53,7 +53,8 @@ def draw_result(
     shown = [row for row in rows if row.nats]
     notes = []
     if shown:
-        notes.append(f"Shaded: ±{comparison['margin']:g} nats, within which arms count as equal.")
+        arms = "arms count" if len(comparison["seeds"]) > 1 else "several seeds would count"
+        notes.append(f"Shaded: ±{comparison['margin']:g} nats, within which {arms} as equal.")
     if any(len(row.seeds) > 1 for row in shown):
         notes.append("Ticks: the seeds, each less the baseline's of that seed.")
     if any(row.future for row in shown):

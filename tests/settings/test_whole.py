@@ -132,9 +132,7 @@ def test_an_arm_is_the_section_with_its_changes(tmp_path: Path) -> None:
 
 def test_an_arm_without_settings_may_be_written_empty(tmp_path: Path) -> None:
     # `dvc exp run -S` writes null as nothing at all.
-    params = load_params(
-        changed(tmp_path, ("arms", {"ncn": None}), ("compare.primary", "ncn"))
-    )
+    params = load_params(changed(tmp_path, ("arms", {"ncn": None}), ("compare.primary", "ncn")))
     assert params.control_network("ncn") == params.ncn
 
 
