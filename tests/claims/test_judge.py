@@ -69,7 +69,7 @@ def favourable() -> dict[str, Any]:
         ],
     }
     interval = {"mean": 1.5, "low": 1.49, "high": 1.51}
-    better = {"delta_ppl": [-0.2, -0.3, -0.1], "reactive": [-0.1, -0.2, -0.05]}
+    better = {"delta_ppl": [-0.2, -0.3, -0.1]}
     kept = {f"{arm}-{seed}": [1, 2] * 15 for arm in ARMS for seed in (1, 2)}
     kept |= {f"baseline-{seed}": [1, 0] * 15 for seed in (1, 2)}
     return {
@@ -78,6 +78,7 @@ def favourable() -> dict[str, Any]:
             "seeds": [1, 2],
             "arms": {
                 arm: {"val_loss": interval, "val_ppl": {"mean": 5.7, "low": 5.6, "high": 5.8}}
+                | {"scores": {"as_trained": {}} | ({"causal": {}} if arm == "ncn" else {})}
                 for arm in ARMS
             },
             "differences": {
@@ -199,10 +200,10 @@ LIKE_OTHERS = {"effect": 0.1, "p_tokens_holm": 0.5, "p_initialisations_holm": 0.
         ("perplexity", scored("val_loss", mean=1.52, low=1.50, high=1.54), UNDECIDED),
         ("plateau", scored("val_ppl", mean=4.5, low=4.4, high=4.6), NO),
         ("plateau", scored("val_ppl", mean=5.5, low=5.4, high=5.6), UNDECIDED),
-        ("below_plain", compared(put(delta_ppl=[0.2, 0.1, 0.3], reactive=[1.0, 0.9, 1.1])), NO),
+        ("below_plain", compared(put(delta_ppl=[0.2, 0.1, 0.3])), NO),
         (
             "below_plain",
-            compared(put(delta_ppl=[0.0, -0.1, 0.1], reactive=[0.0, -1, 1])),
+            compared(put(delta_ppl=[0.0, -0.1, 0.1])),
             UNDECIDED,
         ),
         ("grammar", curves(put(grammar_95=phase(350))), NO),
@@ -247,8 +248,9 @@ def test_a_verdict_flips_with_its_evidence_and_no_other_does(
 
 def test_equivalent_arms_are_not_below_the_plain_transformer(experiment: Params) -> None:
     content = favourable()
-    compared(put(equivalent=True, delta_ppl=[-0.001, -0.003, 0.001]))(content)
-    assert verdicts(experiment, content)["below_plain.ncn_causal"] == NO
+    for ends in ([-0.001, -0.003, 0.001], [-0.002, -0.003, -0.001]):  # even where clearly below
+        compared(put(equivalent=True, delta_ppl=ends))(content)
+        assert verdicts(experiment, content)["below_plain.ncn_causal"] == NO
 
 
 def test_a_difference_that_holm_takes_for_chance_decides_nothing(experiment: Params) -> None:
@@ -279,16 +281,26 @@ def test_a_test_that_nothing_could_pass_decides_nothing(experiment: Params) -> N
 def test_one_seed_decides_nothing_about_the_method(experiment: Params) -> None:
     content = favourable()
     content["comparison"]["seeds"] = [1]
+    compared(put(p_holm=None, equivalent=None))(content)
     found = verdicts(experiment.model_copy(update={"seeds": [1]}), content)
     assert found["below_plain.ncn_causal"] == found["grammar.ncn"] == UNDECIDED
     assert found["cache.ncn"] == YES
 
 
-def test_a_model_that_sees_the_future_is_judged_as_it_would_generate(experiment: Params) -> None:
+def test_a_model_that_sees_the_future_is_judged_by_its_causal_score_alone(
+    experiment: Params,
+) -> None:
     content = favourable()
-    content["comparison"]["differences"]["ncn"] |= {"reactive": [1.0, 0.9, 1.1]}
+    (mine,) = (
+        each
+        for each in judge(Metrics(experiment, **content))["claims"]
+        if each["id"] == "below_plain.ncn"
+    )
+    assert mine["verdict"] == YES
+    assert "scored causally: as trained it reads the future (leak 0.5)" in mine["evidence"]
+    content["comparison"]["arms"]["ncn"]["scores"].pop("causal")
     found = verdicts(experiment, content)
-    assert (found["below_plain.ncn"], found["below_plain.ncn_causal"]) == (NO, YES)
+    assert (found["below_plain.ncn"], found["below_plain.ncn_causal"]) == (UNDECIDED, YES)
 
 
 def test_another_experiment_cannot_test_the_published_perplexities(params: Params) -> None:
