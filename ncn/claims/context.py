@@ -16,8 +16,9 @@ from ncn.claims.seeds import (
     WORTH,
     answers,
     finding,
-    over_seeds,
+    of_the_method,
     over_seeds_or_rows,
+    reaches,
 )
 
 AS_MUCH = 0.5  # of what other words do to the signals: less, and order is not what they tell
@@ -27,8 +28,9 @@ MUCH_LATER = 4  # the last quarter of the row against the first
 @claim("tonic", "The tonic stream matters: the context modulates", "eq. 1-2", EVALUATE)
 def tonic_matters(metrics: Metrics, arm: str) -> Finding:
     """Each row is scored with the pooled context c of another row. Supported if that costs more
-    than 0 by the 95 % interval over seeds (with one seed, over rows); not supported if the interval
-    lies below 0.01 nats: nothing, or real but negligible; else undecided.
+    than 0 by the 95 % interval over seeds (with one seed, over rows), real but negligible if surely
+    less than 0.01 nats at that; not supported if less than that and not surely more than 0; else
+    undecided.
     """
     costs = answers(metrics, arm, "tonic")
     return finding(
@@ -86,9 +88,8 @@ def word_order_tells(metrics: Metrics, arm: str) -> Finding:
     if not all(replaced):
         return Finding(NO, f"{moved}.", 0.0, unit="change by order / change by words")
     ratio = over_seeds_or_rows([look(each, "word_order", "ratio") for each in found])
-    verdict = YES if ratio.low >= AS_MUCH else NO if ratio.high < AS_MUCH else UNDECIDED
     return Finding(
-        verdict,
+        reaches(ratio, AS_MUCH),
         f"{moved}: {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times as much.",
         ratio.value,
         [ratio.low, ratio.high],
@@ -99,8 +100,9 @@ def word_order_tells(metrics: Metrics, arm: str) -> Finding:
 @claim("late_positions", "A longer effective context: late positions gain most", "", EVALUATE)
 def late_positions_gain(metrics: Metrics, arm: str) -> Finding:
     """Of the arm's gain in loss over the baseline, that on the last quarter of the row minus that
-    on the first. Supported if above 0 by the 95 % interval over at least two seeds; not supported
-    if the interval lies below 0.01 nats: not more, or real but negligible; else undecided.
+    on the first. Supported if above 0 by the 95 % interval over at least two seeds, real but
+    negligible if surely below 0.01 nats at that; not supported if below that and not surely above
+    0; else undecided.
     """
     mine, theirs = (answers(metrics, each, "loss_by_position") for each in (arm, BASELINE))
 
@@ -111,7 +113,7 @@ def late_positions_gain(metrics: Metrics, arm: str) -> Finding:
 
     effects = [late_minus_early(m, b) for m, b in zip(mine, theirs, strict=True)]
     return finding(
-        over_seeds(effects),
+        of_the_method(effects),
         effects,
         "The gain over the baseline is larger by {} on the last quarter of a row than on the first",
         "nats a token",

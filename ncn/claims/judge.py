@@ -5,7 +5,8 @@ an arm (its published form, with global salience, and the causal one):
 
     id        of the claim, with the arm where there is one
     claim     in the preprint's sense; source: its section
-    verdict   supported | not supported | undecided at this scale | not testable here
+    verdict   supported | real but negligible | not supported | undecided at this scale | not
+              testable here
     evidence  one sentence with figures, or what is missing
     figure    a number or null; interval [low, high] or null; unit of both
     arm       or null
@@ -19,7 +20,7 @@ with its name, another experiment than the published one gives "not testable her
 from collections.abc import Iterator
 from typing import Any
 
-from ncn.claims import context, control, results, rivals, signals, training
+from ncn.claims import context, control, published, results, rivals, signals, training
 from ncn.claims.rule import (
     UNDECIDED,
     UNTESTABLE,
@@ -39,6 +40,7 @@ CLAIMS: tuple[Claim, ...] = (
     results.below_plain,
     training.grammar,
     training.meaning,
+    training.meaning_published,
     control.layers_specialise,
     control.reacts_at_word,
     control.gain_range,
@@ -47,8 +49,11 @@ CLAIMS: tuple[Claim, ...] = (
     control.overhead,
     control.fp16_fails_above_4,
     control.cache_compatible,
+    control.salience_kept,
     results.object_permanence,
     training.published_control_was_trained,
+    published.precision_rises,
+    published.gates_approach_zero,
     rivals.dynamic_beats_static,
     context.tonic_matters,
     context.word_order_tells,

@@ -14,7 +14,7 @@ from ncn.claims.rule import (
     claim,
     look,
 )
-from ncn.claims.seeds import answers, curves, finding, over_seeds
+from ncn.claims.seeds import answers, curves, finding, of_the_method
 from ncn.common.paths import CONVERGENCE, SUMMARY
 
 ONE_IN_TWENTY = math.log(1.05)  # 5 % of tokens, or of a variance: less is negligible
@@ -24,9 +24,9 @@ ERROR_WORTH = 0.01  # of probability
 @claim("dynamic", "Dynamic control beats static control", "", EVALUATE)
 def dynamic_beats_static(metrics: Metrics, arm: str) -> Finding:
     """The static arm learns one number a layer and signal, whatever the text. Supported if the
-    arm's loss is lower by the 95 % interval over at least two seeds; not supported if its gain lies
-    below 0.01 nats: worse, or real but negligible; else undecided; not testable without such an
-    arm.
+    arm's loss is lower by the 95 % interval over at least two seeds, real but negligible if by
+    surely less than 0.01 nats; not supported if surely by less than that and not surely lower;
+    else undecided; not testable without such an arm.
     """
     params = metrics.params
     static = [each for each in params.arms if params.control_network(each).controller == "static"]
@@ -37,7 +37,7 @@ def dynamic_beats_static(metrics: Metrics, arm: str) -> Finding:
     sizes = [metrics.summary.get(each, {}).get("parameters") for each in (arm, static[0])]
     having = f" ({sizes[0]:,} and {sizes[1]:,} parameters)" if all(sizes) else ""
     return finding(
-        over_seeds(gains),
+        of_the_method(gains),
         gains,
         f"The gain over {static[0]} is {{}}{having}",
         "nats a token",
@@ -53,9 +53,9 @@ def dynamic_beats_static(metrics: Metrics, arm: str) -> Finding:
 )
 def zero_start_shocks(metrics: Metrics) -> Finding:
     """Of two arms that differ in `ncn.init` alone, the mean training loss of the first 200 steps.
-    Supported if the zeroed start's is higher by the 95 % interval over at least two seeds; not
-    supported if the interval of the difference lies below 0.01 nats: lower, or real but negligible;
-    else undecided; not testable without such arms.
+    Supported if the zeroed start's is higher by the 95 % interval over at least two seeds, real
+    but negligible if by surely less than 0.01 nats; not supported if surely by less than that and
+    not surely higher; else undecided; not testable without such arms.
     """
     params = metrics.params
     networks = {arm: params.control_network(arm) for arm in params.arms}
@@ -74,7 +74,7 @@ def zero_start_shocks(metrics: Metrics) -> Finding:
     losses = (curves(metrics, arm, "descent", "first_loss") for arm in (zero, identity))
     costs = [shocked - calm for shocked, calm in zip(*losses, strict=True)]
     return finding(
-        over_seeds(costs),
+        of_the_method(costs),
         costs,
         f"Over the first 200 steps the loss of {zero} minus that of {identity} is {{}}",
         "nats a token",
@@ -84,13 +84,14 @@ def zero_start_shocks(metrics: Metrics) -> Finding:
 @claim("smooth", "A smoother descent of the loss", "", CURVES)
 def smoother_descent(metrics: Metrics, arm: str) -> Finding:
     """The variance of the change from one logged loss to the next, after warm-up. Supported if it
-    is lower than the baseline's by the 95 % interval of the log ratio over at least two seeds; not
-    supported if that lies below ln 1.05: rougher, or less than 5 % smoother; else undecided.
+    is lower than the baseline's by the 95 % interval of the log ratio over at least two seeds, real
+    but negligible if by surely less than 5 %; not supported if surely by less than that and not
+    surely lower; else undecided.
     """
     mine, theirs = (curves(metrics, each, "descent", "roughness") for each in (arm, BASELINE))
     gains = [math.log(plain / own) for own, plain in zip(mine, theirs, strict=True)]
     return finding(
-        over_seeds(gains),
+        of_the_method(gains),
         gains,
         "ln(baseline's variance of the loss's change / the arm's) is {}",
         "log ratio of variances",
@@ -102,9 +103,9 @@ def smoother_descent(metrics: Metrics, arm: str) -> Finding:
 def sample_efficiency(metrics: Metrics, arm: str) -> Finding:
     """Tokens until the smoothed training loss reaches each target of `convergence.loss_targets`
     that every run of the arm and the baseline reaches. Supported if the arm needs fewer by the
-    95 % interval of the mean log ratio over at least two seeds; not supported if that lies below
-    ln 1.05: more, or less than 5 % fewer; else undecided, as where the training loss reads the
-    future.
+    95 % interval of the mean log ratio over at least two seeds, real but negligible if surely less
+    than 5 % fewer; not supported if surely less than that and not surely fewer; else undecided, as
+    where the training loss reads the future.
     """
     look(metrics.summary, SUMMARY, arm, "future_leak")
     if reads_the_future(metrics.summary[arm]):
@@ -118,7 +119,7 @@ def sample_efficiency(metrics: Metrics, arm: str) -> Finding:
         for own, plain in zip(mine, theirs, strict=True)
     ]
     return finding(
-        over_seeds(gains),
+        of_the_method(gains),
         gains,
         f"ln(baseline's tokens / the arm's) to a loss of {', '.join(targets)} is {{}}",
         "log ratio of tokens",
@@ -129,13 +130,14 @@ def sample_efficiency(metrics: Metrics, arm: str) -> Finding:
 @claim("calibration", "Better calibrated than a plain transformer", "", EVALUATE)
 def better_calibrated(metrics: Metrics, arm: str) -> Finding:
     """The expected calibration error of the next-token probabilities, 15 bins. Supported if lower
-    than the baseline's by the 95 % interval over at least two seeds; not supported if the gain lies
-    below 0.01: worse, or real but negligible; else undecided.
+    than the baseline's by the 95 % interval over at least two seeds, real but negligible if by
+    surely less than 0.01; not supported if surely by less than that and not surely lower; else
+    undecided.
     """
     mine, theirs = (answers(metrics, each, "calibration", "error") for each in (arm, BASELINE))
     gains = [plain - own for own, plain in zip(mine, theirs, strict=True)]
     return finding(
-        over_seeds(gains),
+        of_the_method(gains),
         gains,
         f"Mean calibration error {sum(mine) / len(mine):.4f}, the baseline's"
         f" {sum(theirs) / len(theirs):.4f}: lower by {{}}",

@@ -10,10 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from ncn.claims.rule import NO, UNDECIDED, YES, Finding, Judgement, Metrics, MissingError, look
+from ncn.claims.rule import (
+    NEGLIGIBLE,
+    NO,
+    UNDECIDED,
+    YES,
+    Finding,
+    Judgement,
+    Metrics,
+    MissingError,
+    look,
+    over_seeds,
+)
 from ncn.common.paths import CONVERGENCE, evaluation_metrics
 from ncn.statistics.interval import Interval
-from ncn.statistics.sample import mean_interval
 
 WORTH = 0.01  # nats a token: an effect that is surely less is negligible
 
@@ -49,25 +59,33 @@ def _finite(content: Any, where: Path, *keys: str) -> Any:
     return found
 
 
-def over_seeds(effects: Sequence[float]) -> Interval | None:
-    """Mean and 95 % Student interval over seeds; None with one seed, which has none."""
-    return mean_interval(np.array(effects, np.float64)) if len(effects) > 1 else None
+def of_the_method(effects: Sequence[float]) -> Interval | None:
+    """`over_seeds` of effects of the method, which one seed cannot show: None with one."""
+    return over_seeds(effects) if len(effects) > 1 else None
 
 
 def over_seeds_or_rows(effects: Sequence[Sequence[float]]) -> Interval:
-    """The same of effects that each have an interval over rows, [value, low, high]: with one seed
-    that interval, which speaks of this model alone.
+    """`over_seeds` of effects that each have an interval over rows, [value, low, high]: with one
+    seed that interval, which speaks of this model alone.
     """
-    return over_seeds([each[0] for each in effects]) or Interval(*effects[0])
+    return over_seeds([each[0] for each in effects], effects[0])
 
 
 def settled(effect: Interval | None, worth: float = WORTH) -> Judgement:
-    """Supported if surely above 0, not supported if surely below `worth`, which is negligible."""
+    """Supported if surely above 0, real but negligible if it is that and surely below `worth`; not
+    supported if surely below `worth` and not surely above 0; else undecided.
+    """
     if effect is None:
         return UNDECIDED
+    above = effect.low > 0
     if effect.high < worth:
-        return NO
-    return YES if effect.low > 0 else UNDECIDED
+        return NEGLIGIBLE if above else NO
+    return YES if above else UNDECIDED
+
+
+def reaches(value: Interval, threshold: float) -> Judgement:
+    """Supported if surely at least `threshold`, not supported if surely below, else undecided."""
+    return YES if value.low >= threshold else NO if value.high < threshold else UNDECIDED
 
 
 def finding(
@@ -91,16 +109,9 @@ def finding(
     shown = f"{value:+.4f}"
     if effect is not None:
         shown += f" [{effect.low:+.4f}, {effect.high:+.4f}]"
-        if effect.low > 0 and effect.high < worth:
-            shown += ", real but negligible,"
     text = words.format(f"{shown} over {len(by_seed)} {number}")
     interval = None if effect is None else [effect.low, effect.high]
     return Finding(settled(effect, worth), f"{text}.", value, interval, unit)
-
-
-def in_every_run(holds: Sequence[bool]) -> Judgement:
-    """Supported if it holds in every run, not supported if in none, else undecided."""
-    return YES if all(holds) else UNDECIDED if any(holds) else NO
 
 
 def by_name(entries: Sequence[Mapping[str, float | None]]) -> dict[str, list[float]]:

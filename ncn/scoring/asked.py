@@ -13,16 +13,18 @@ from ncn.model import LanguageModel
 from ncn.model.control import ControlNetwork
 from ncn.model.inputs import AnyRows, split_rows
 from ncn.model.salience import SaliencePooling
+from ncn.scoring.losses import forms_of
 from ncn.settings import Salience
 from ncn.statistics.interval import Floats
+from ncn.statistics.scores import language_model
 
 
 @dataclass(frozen=True)
 class Asked:
     """A model in evaluation mode, and rows of tokens and targets [N, T] for it.
 
-    mode: of its salience, such that no signal sees the future: what was trained with global pooling
-    is asked with causal pooling (eq. 1 over the history). None where nothing is pooled.
+    mode: of its salience as a language model (`ncn.statistics.scores`): what was trained with
+    global pooling is asked with causal pooling, eq. 1 over the history. None: as it was trained.
     """
 
     model: LanguageModel
@@ -68,10 +70,8 @@ def asked_of(model: LanguageModel, rows: AnyRows, most: int) -> Asked:
 
 def mode_of(model: LanguageModel) -> Salience | None:
     """See `Asked.mode`."""
-    settings = model.config.control
-    if settings is None or pooling_of(model) is None:
-        return None
-    return "causal" if settings.salience == "global" else settings.salience
+    forms = forms_of(model)
+    return forms[language_model(forms)]
 
 
 def pooling_of(model: LanguageModel) -> SaliencePooling | None:

@@ -24,6 +24,7 @@ from ncn.scoring.asked import asked_of
 from ncn.scoring.calibration import calibration
 from ncn.scoring.interventions import refresh, sharpest, tonic, traded, word_order
 from ncn.scoring.signal_shape import shared_by, signal_shape
+from ncn.statistics.scores import COLUMNS, language_model
 
 ROWS = 32
 FEW = 8  # rows on which the attention weights are read: [N, H, T, T] a layer
@@ -38,10 +39,11 @@ def questions(
     Args:
         model: in evaluation mode.
         rows: [N, T + 1], at least two.
-        losses: of all targets [N, T] by column, as the stage scores them.
+        losses: of all targets [N, T] by column, see `ncn.statistics.scores`.
     """
     asked = asked_of(model, rows, ROWS)
-    scored = as_language_model(model, losses)
+    forms = [form for form, column in COLUMNS.items() if column in losses]
+    scored = losses[COLUMNS[language_model(forms)]]
     own = asked.row_losses()
     found: dict[str, Any] = {
         "loss": float(scored.mean(dtype=np.float64)),
@@ -64,21 +66,6 @@ def questions(
         if settable and both:
             found["traded"] = traded(asked, own)
     return {name: each for name, each in found.items() if each is not None}
-
-
-def as_language_model(
-    model: LanguageModel, losses: Mapping[str, NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """The losses [N, T] of the mode that does not see the future.
-
-    Of a model trained with global pooling the causal ones, or where they were not scored the
-    reactive ones.
-    """
-    settings = model.config.control
-    if model.control is None or settings is None or settings.salience != "global":
-        return losses["loss"]
-    names = ("causal_loss", "reactive_loss", "loss")  # the last: static control sees no text at all
-    return losses[next(name for name in names if name in losses)]
 
 
 def loss_by_position(losses: NDArray[np.float32]) -> list[float]:

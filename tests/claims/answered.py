@@ -8,7 +8,7 @@ from ncn.common.paths import run_name
 RIVALS: dict[str, dict[str, Any]] = {
     "static": {"controller": "static"},
     "zero_start": {"salience": "causal", "init": "zero"},
-    "unclamped": {"salience": "causal", "precision_max": 64.0},
+    "unclamped": {"salience": "causal", "precision_max": 32.0},
 }
 PLAIN = ("baseline", "static", "zero_start")  # what the others are to beat
 

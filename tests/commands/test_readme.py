@@ -108,8 +108,10 @@ TRUE = {
         f"{precision(0.525):.2g}", f"{gate(3.0):.2g}",  # the biases of preprint 4.1.4
     ],
     r"β = ([\d.]+), γ = ([\d.]+)": [f"{precision(0):.3g}", f"{gate(0):.3g}"],
-    r"penalty at ([\d.]+) to ([\d.]+) throughout; ([\d.]+) is what": [
-        f"{PENALTY['low']:.4f}", f"{PENALTY['high']:.4f}", f"{PENALTY['at_zero']:.5f}",
+    r"penalty at ([\d.]+) to ([\d.]+) throughout, in the range of\s+untrained control networks"
+    r" \(([\d.]+) to ([\d.]+)": [
+        f"{PENALTY['low']:.4f}", f"{PENALTY['high']:.4f}",
+        *(f"{end:.4f}" for end in PENALTY["untrained"]),
     ],
 }  # fmt: skip
 

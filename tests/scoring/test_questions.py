@@ -15,7 +15,7 @@ from ncn.scoring.asked import Asked, asked_of, context_changed, mode_of, pooling
 from ncn.scoring.calibration import calibration, calibration_error
 from ncn.scoring.interventions import held, refresh, sharpest, tonic, traded, word_order
 from ncn.scoring.losses import score_tokens
-from ncn.scoring.questions import as_language_model, loss_by_position, questions
+from ncn.scoring.questions import loss_by_position, questions
 from ncn.scoring.signal_shape import participation_ratio, share_of, shared_by, signal_shape
 from ncn.settings import Params
 from ncn.statistics.interval import Floats
@@ -145,10 +145,9 @@ def test_a_model_trained_with_the_future_is_asked_without_it(tiny: Params) -> No
     changed[:, 20:] = changed.roll(1, 0)[:, 20:]
     for name, values in asked.signals().items():
         np.testing.assert_allclose(asked.signals(changed)[name][:, :20], values[:, :20], atol=1e-6)
-    losses = {"loss": np.zeros((2, 4), np.float32), "reactive_loss": np.ones((2, 4), np.float32)}
-    assert as_language_model(model, losses).mean() == 1
-    assert as_language_model(causal(tiny), losses).mean() == 0
-    assert as_language_model(model, losses | {"causal_loss": losses["loss"] + 2}).mean() == 2
+    losses = {"loss": np.zeros((12, 32), np.float32), "causal_loss": np.ones((12, 32), np.float32)}
+    assert questions(model, rows(), losses)["loss"] == 1
+    assert mode_of(causal(tiny)) is None  # as it was trained
 
 
 def test_few_rows_are_spread_over_all(tiny: Params) -> None:
