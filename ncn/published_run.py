@@ -1,6 +1,7 @@
 """The published run as this project refers to it: its figures, and what they depend on."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,44 +10,121 @@ from ncn.settings import Params
 # Run 1 of the preprint's repository: its figures, and the settings without which they are no
 # reference for another run's.
 PUBLISHED_RUN_1 = {"val_loss": 1.5082, "val_ppl": 4.5184, "parameters": 18_007_762}
-PUBLISHED_SETTINGS = {
+PUBLISHED_SIGNALS = ("gain", "precision", "ffn_gate")  # preprint table 1
+PUBLISHED_SETTINGS: dict[str, Any] = {
     "data.source": "tinystories-v2",
     "tokenizer.vocabulary": "gpt2",
+    "split.validation": 0.05,
     "model.d_model": 256,
     "model.n_layers": 6,
     "model.n_heads": 8,
     "model.d_ff": 1024,
     "model.context_length": 512,
+    "model.dropout": 0.1,
     "train.epochs": 1,
+    "train.lr": 6e-4,
+    "train.lr_scale": {},  # factors other than 1
+    "train.betas": [0.9, 0.999],
+    "train.weight_decay": 0.1,
+    "train.decay": "all",
+    "train.grad_clip": 1.0,
+    "train.schedule": "cosine",
+    "train.warmup_steps": 100,
+    "train.sequences": 64,  # a step: micro_batch_size x grad_accum_steps, 16 x 4
+    "ncn.hidden": 64,
+    "ncn.heads": 2,
+    "ncn.signals": list(PUBLISHED_SIGNALS),
+    "ncn.gain": "2sigmoid",
+    "ncn.activation": "tanh",
+    "ncn.salience_start": "published",
+    "ncn.precision_max": 4.0,
+    "ncn.penalty": "mean",
+    "ncn.homeostatic_lambda": 0.01,
+    "ncn.tasks": 0,
+    "ncn.sliders": [],
+    "ncn.attention_entropy": False,
 }
-PUBLISHED_SIGNALS = ("gain", "precision", "ffn_gate")  # preprint table 1
+# What the arms are about, on which the sources disagree, or what changes no more than rounding.
+FREE_SETTINGS = {
+    "data.stories", "data.path", "data.url", "data.sha256", "data.hub",
+    "tokenizer.vocab_size", "tokenizer.path", "tokenizer.hub",
+    "split.unit", "ncn.controller", "ncn.salience", "ncn.init", "ncn.frozen",
+    "train.micro_batch_size", "train.grad_accum_steps", "train.precision", "train.checkpointing",
+    "train.compile", "train.threads", "train.processes", "train.sharding", "train.kernels",
+    "train.log_every", "train.validation",
+}  # fmt: skip
+# Lowest and highest value of each signal on the heatmaps published with run 1.
+PUBLISHED_HEATMAPS = {
+    "gain": (0.985, 1.051),
+    "precision": (0.675, 0.750),
+    "ffn_gate": (0.478, 0.523),
+}
 GAIN_RANGE = (0.99, 1.05)  # in which all gains are said to stay
 PRECISION_CLAMP = 4.0  # above which fp16 is said to fail
 PLAIN_PLATEAU = (5.5, 6.0)  # perplexity at which plain transformers of the class are said to stop
 
 
-def differences_to_published(params: Params) -> list[str]:
-    """The settings that make this run another experiment than the published one, in words."""
+def differences_to_published(params: Params, arm: str | None = None) -> list[str]:
+    """The settings that make this run another experiment than the published one, in words.
+
+    Args:
+        params: the experiment.
+        arm: with what this arm changes of `ncn` and `train`; None: the sections as they are.
+    """
+    ncn = params.ncn if arm is None else params.control_network(arm)
+    if ncn.controller != "network":  # such an arm has none of its settings
+        ncn = params.ncn
+    sections = {
+        "data": params.data,
+        "tokenizer": params.tokenizer,
+        "split": params.split,
+        "model": params.model,
+        "train": params.train if arm is None else params.train_of(arm),
+        "ncn": ncn,
+    }
     differences = []
     for key, theirs in PUBLISHED_SETTINGS.items():
         section, name = key.split(".")
-        if (ours := getattr(getattr(params, section), name)) != theirs:
-            differences.append(f"{key} is {ours}, published {theirs}")
+        if key == "train.sequences":
+            ours: Any = params.train.micro_batch_size * params.train.grad_accum_steps
+        else:
+            ours = getattr(sections[section], name)
+        if key == "train.lr_scale":
+            ours = {part: factor for part, factor in ours.items() if factor != 1}
+        if ours != theirs:
+            differences.append(f"{key} is {_shown(ours)}, published {_shown(theirs)}")
     return differences
+
+
+def _shown(value: Any) -> str:
+    """A setting in words."""
+    if isinstance(value, dict):
+        return _shown([f"{name} {each}" for name, each in value.items()])
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 # Of a control network whose outputs are all 0: 0.01 ((ln 2 + 0.01 - 1)^2 + (0.5 - 1)^2).
 PENALTY_AT_ZERO = 0.01 * ((np.log(2) - 0.99) ** 2 + 0.25)
+# Of untrained networks of the published form, over random starts.
+UNTRAINED_PENALTIES = (0.0032, 0.0036)
 PENALTY_DIGIT = 1e-4  # the last that the published log shows
 
 
-def published_penalty(rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-    """The logged homeostatic penalty (column reg) beside that of a control network at z = 0."""
+def published_penalty(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """The logged homeostatic penalty (column reg) beside those of untrained control networks.
+
+    Returns:
+        points, low, high: of the log. at_zero: of a network at z = 0. untrained: the range over
+        random starts. points_outside: lines outside that range by more than half the last digit.
+    """
     penalty = np.array([float(row["reg"]) for row in rows])
+    low, high = UNTRAINED_PENALTIES
+    outside = (penalty < low - PENALTY_DIGIT / 2) | (penalty > high + PENALTY_DIGIT / 2)
     return {
         "points": len(penalty),
         "low": float(penalty.min()),
         "high": float(penalty.max()),
         "at_zero": float(PENALTY_AT_ZERO),
-        "points_away": int((np.abs(penalty - PENALTY_AT_ZERO) > PENALTY_DIGIT).sum()),
+        "untrained": [low, high],
+        "points_outside": int(outside.sum()),
     }

@@ -13,7 +13,7 @@ from ncn.figures.convergence import draw_convergence
 from ncn.figures.curves import draw_curves
 from ncn.figures.saving import save
 from ncn.figures.series import future_arms
-from ncn.published_run import published_penalty
+from ncn.published_run import PUBLISHED_SETTINGS, published_penalty
 from ncn.settings import PUBLISHED_SERIES, load_params
 from ncn.settings.stage_inputs import StageInputs
 
@@ -27,12 +27,16 @@ def main() -> None:
     settings = params.convergence
     runs = [(arm, seed) for arm in params.arms for seed in params.seeds]
     logs = [
-        analyse_log(training_log(run_name(arm, seed)), arm, str(seed), settings)
+        analyse_log(
+            training_log(run_name(arm, seed)), arm, str(seed), settings,
+            warmup_steps=params.train.warmup_steps,
+        )
         for arm, seed in runs
-    ]
+    ]  # fmt: skip
     published = analyse_log(
-        PUBLISHED_RUN, PUBLISHED_SERIES, "-", settings, PUBLISHED_TOKENS_PER_STEP
-    )
+        PUBLISHED_RUN, PUBLISHED_SERIES, "-", settings, PUBLISHED_TOKENS_PER_STEP,
+        PUBLISHED_SETTINGS["train.warmup_steps"],
+    )  # fmt: skip
     rows = [row for log in [*logs, published] for row in log.rows]
     missing = [log.missing for log in [*logs, published] if log.missing]
     words = {

@@ -15,7 +15,7 @@ from ncn.corpus.rows import open_rows
 from ncn.corpus.split import choose_sequences
 from ncn.corpus.tokenizer import load_tokenizer
 from ncn.generation.decoding import generation_salience
-from ncn.generation.object_permanence import halves, kept_by
+from ncn.generation.object_permanence import continued, halves, kept_in, shuffled
 from ncn.generation.sampling import Sampling
 from ncn.generation.text import continue_texts
 from ncn.model import load_model
@@ -37,7 +37,7 @@ def main() -> None:
     validation = open_rows(TOKENS, "val")
     rows = validation[choose_sequences(len(validation), settings.recall_sequences, params.seed)]
     cut = halves(rows, tokenizer)
-    kept: dict[str, list[int]] = {}
+    written: dict[str, list[str]] = {}
     with timed("generate"):
         for arm in params.arms:
             for seed in params.seeds:
@@ -51,9 +51,16 @@ def main() -> None:
                 for prompt, text in zip(settings.prompts, texts, strict=True):
                     samples[prompt][run] = text
                 length = rows.shape[1] - cut.prompts.shape[1]
-                kept[run] = kept_by(model, cut, length, tokenizer, sampling, params.seed)
+                written[run] = continued(
+                    model, cut.prompts, length, tokenizer, sampling, params.seed
+                )
     shown = settings.model_dump(exclude={"prompts"}) | {"seed": params.seed}
-    recall = {"things": list(map(len, cut.things)), "text": cut.kept, "runs": kept}
+    recall: dict[str, object] = {"things": list(map(len, cut.things))}
+    for name, arranged in (("", list), ("shuffled_", shuffled)):
+        recall[f"{name}text"] = kept_in(cut.things, arranged(cut.rest))
+        recall[f"{name}runs"] = {
+            run: kept_in(cut.things, arranged(texts)) for run, texts in written.items()
+        }
     inputs.check()
     write_json(
         SAMPLES,

@@ -23,6 +23,8 @@ from ncn.common.errors import InputError
 from ncn.statistics.interval import Floats, Interval
 
 Status = Literal["diverging", "converged", "still improving", "undecided"]
+Ending = Literal["diverging", "converged", "still improving", "cannot be told", "undecided"]
+FLAT = -0.001  # nats per 1,000 steps: a slope above it counts as none
 FEWEST_POINTS = 5  # below, a slope or a phase says nothing
 FEWEST_TO_FIT = 10  # three parameters and an interval for each
 MAX_EXPONENT = 3.0  # of the power law; language models lie between 0.05 and 1
@@ -30,7 +32,7 @@ MAX_EXPONENT = 3.0  # of the power law; language models lie between 0.05 and 1
 
 @dataclass(frozen=True)
 class Classification:
-    """`status` of the end of a run. `short`, `long`: EWMAs of the log-perplexity, [points].
+    """`status` of the end of a run, as published. `short`, `long`: EWMAs of the loss, [points].
 
     `slope_per_1k` is in nats per 1,000 steps, `slope_low` and `slope_high` its 95 % interval;
     None where the status is "undecided": fewer than 5 points.
@@ -44,6 +46,21 @@ class Classification:
     long: Floats
     short_span: int
     long_span: int
+
+    @property
+    def ending(self) -> Ending:
+        """The status that the slope's interval as a whole bears out, or that it cannot be told.
+
+        Diverging above 0; still improving below -0.001; converged above -0.001, where the interval
+        covers 0 or lies below it.
+        """
+        if self.slope_low is None or self.slope_high is None:
+            return "undecided"
+        if self.slope_low > 0:
+            return "diverging"
+        if self.slope_high < FLAT:
+            return "still improving"
+        return "converged" if self.slope_low > FLAT else "cannot be told"
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,7 @@ def classify(
     """Whether a run has converged, by the least-squares slope of its last losses.
 
     slope > 0: diverging; > -0.001 nats per 1,000 steps: converged; else still improving.
-    The rule looks at the estimate alone: where the interval covers 0, the status is a toss-up.
+    The rule looks at the estimate alone; `Classification.ending` looks at its interval.
 
     Args:
         steps: optimiser steps of the logged points, increasing.
@@ -109,7 +126,7 @@ def classify(
     if len(y) >= FEWEST_POINTS:
         last = max(3, int(slope_share * len(y)))
         slope, half_width = _slope(x[-last:] / 1000, y[-last:])
-        status = "diverging" if slope > 0 else "converged" if slope > -0.001 else "still improving"
+        status = "diverging" if slope > 0 else "converged" if slope > FLAT else "still improving"
     return Classification(
         status=status,
         slope_per_1k=slope,

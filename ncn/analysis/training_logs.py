@@ -19,6 +19,7 @@ from ncn.analysis.convergence import (
     sample_efficiency,
     tokens_to_reach,
 )
+from ncn.analysis.descent import descent
 from ncn.common.errors import InputError
 from ncn.common.tsv import read_tsv
 from ncn.settings import Convergence
@@ -63,27 +64,43 @@ def read_curve(path: str | Path, tokens_per_step: int | None = None) -> Curve:
     return Curve(steps, tokens, losses)
 
 
-def stability(rows: Sequence[Mapping[str, str]]) -> dict[str, float | None]:
-    """Whether a training log shows loss spikes or a collapse of the loss scale.
+def stability(rows: Sequence[Mapping[str, str]], warmup_steps: int = 0) -> dict[str, float | None]:
+    """Whether a training log shows loss spikes or a collapse of the loss scale after the warm-up.
+
+    Args:
+        rows: of the log, in order.
+        warmup_steps: rows that start before so many steps are left out, where the rest has any.
 
     Returns:
-        spikes: steps whose loss stands out, see `ncn.training.spikes`; of a log that does not count
-        them, its logged losses that do. largest_rise: of a logged loss above the moving average
-        (span 5) before it, in nats. not_finite: losses that are no finite number.
-        loss_scale_min: the lowest loss scale; null without a scaler. skipped: steps, likewise.
+        steps: how many the rows left cover. spikes: of these, those whose loss stands out, see
+        `ncn.training.spikes`; null of a log that does not count them step by step. logged_spikes:
+        of the logged losses, likewise. largest_rise: of a logged loss above the moving average
+        (span 5) before it, in nats. not_finite: losses that are no finite number. loss_scale_min:
+        the lowest loss scale; null where no scaler was in use. skipped: steps, likewise.
     """
+    start = 0
+    for number, row in enumerate(rows[:-1], 1):
+        if row.get("step") and float(row["step"]) <= warmup_steps:
+            start = number
+    ends = [float(row["step"]) for row in rows if row.get("step")]
+    after = float(rows[start - 1]["step"]) if start else 0.0
+    rows = rows[start:]
     losses = np.array([float(row["loss"]) for row in rows])
     finite = losses[np.isfinite(losses)]
     rises = finite[1:] - ewma(finite, 5)[:-1] if len(finite) > 1 else np.zeros(1)
     counted = [row["spikes"] for row in rows if row.get("spikes")]
     scales = [float(row["loss_scale"]) for row in rows if row.get("loss_scale")]
     skipped = [float(row["skipped"]) for row in rows if row.get("skipped")]
+    # fp32 and bf16 log the scale 1 throughout; a scaler starts at 2^16 and skips before it is at 1.
+    scaled = any(scale != 1 for scale in scales) or any(skipped)
     return {
-        "spikes": sum(map(int, counted)) if counted else count_spikes(finite.tolist()),
+        "steps": ends[-1] - after if ends else None,
+        "spikes": sum(map(int, counted)) if counted else None,
+        "logged_spikes": count_spikes(finite.tolist()),
         "largest_rise": float(rises.max()),
         "not_finite": len(losses) - len(finite),
-        "loss_scale_min": min(scales, default=None),
-        "skipped": int(max(skipped)) if scales and skipped else None,
+        "loss_scale_min": min(scales) if scaled else None,
+        "skipped": int(sum(skipped)) if scaled and skipped else None,
     }
 
 
@@ -107,7 +124,9 @@ def analyse(curve: Curve, settings: Convergence) -> tuple[Classification, dict[s
     series = {"short", "long"}
     summary = {
         "points": len(losses),
+        "last_step": int(steps[-1]),
         **{name: value for name, value in asdict(end).items() if name not in series},
+        "ending": end.ending,
         "last_loss": float(losses[-1]),
         "grammar_95": _phase(curve, 0.05, settings.smoothing_span),
         "intellectual_99": _phase(curve, 0.01, settings.smoothing_span),
@@ -154,11 +173,13 @@ def analyse_log(
     seed: str,
     settings: Convergence,
     tokens_per_step: int | None = None,
+    warmup_steps: int = 0,
 ) -> Log:
     """Read and analyse one log. A log that is missing, empty or not finite is said to be so."""
     steady: dict[str, Any] = {}
     try:
-        steady = {"stability": stability(read_tsv(path))}
+        rows = read_tsv(path)
+        steady = {"stability": stability(rows, warmup_steps), "descent": descent(rows)}
         curve = read_curve(path, tokens_per_step)
     except InputError as error:
         return Log(arm, steady | {"reason": str(error)}, [], missing=str(error))
@@ -182,6 +203,7 @@ def by_arm(logs: Sequence[Log]) -> dict[str, Any]:
     return {
         "seeds": len(logs),
         "status": dict(Counter(summary["status"] for summary in found)),
+        "ending": dict(Counter(summary["ending"] for summary in found)),
         "last_loss": spread([summary["last_loss"] for summary in found]),
         "slope_per_1k": spread([summary["slope_per_1k"] for summary in found]),
         "tokens_to_reach": {
@@ -212,12 +234,12 @@ def in_words(ends: Sequence[Classification | None]) -> str:
         return "no log"
     slopes = [end.slope_per_1k for end in there if end.slope_per_1k is not None]
     if len(ends) == 1:
-        words: str = there[0].status
+        words: str = there[0].ending
         if slopes:
             words += f", {slopes[0]:.2g} [{there[0].slope_low:.2g}, {there[0].slope_high:.2g}]"
         return words
-    counts = Counter(end.status for end in there)
-    words = ", ".join(f"{count}/{len(ends)} {status}" for status, count in counts.items())
+    counts = Counter(end.ending for end in there)
+    words = ", ".join(f"{count}/{len(ends)} {ending}" for ending, count in counts.items())
     return f"{words}, mean {np.mean(slopes):.2g}" if slopes else words
 
 

@@ -5,7 +5,8 @@ an arm (its published form, with global salience, and the causal one):
 
     id        of the claim, with the arm where there is one
     claim     in the preprint's sense; source: its section
-    verdict   supported | not supported | undecided at this scale | not testable here
+    verdict   supported | real but negligible | not supported | undecided at this scale | not
+              testable here
     evidence  one sentence with figures, or what is missing
     figure    a number or null; interval [low, high] or null; unit of both
     arm       or null
@@ -19,7 +20,7 @@ with its name, another experiment than the published one gives "not testable her
 from collections.abc import Iterator
 from typing import Any
 
-from ncn.claims import control, results, training
+from ncn.claims import context, control, published, results, rivals, signals, training
 from ncn.claims.rule import (
     UNDECIDED,
     UNTESTABLE,
@@ -39,6 +40,7 @@ CLAIMS: tuple[Claim, ...] = (
     results.below_plain,
     training.grammar,
     training.meaning,
+    training.meaning_published,
     control.layers_specialise,
     control.reacts_at_word,
     control.gain_range,
@@ -47,8 +49,25 @@ CLAIMS: tuple[Claim, ...] = (
     control.overhead,
     control.fp16_fails_above_4,
     control.cache_compatible,
+    control.salience_kept,
     results.object_permanence,
     training.published_control_was_trained,
+    published.precision_rises,
+    published.gates_approach_zero,
+    rivals.dynamic_beats_static,
+    context.tonic_matters,
+    context.word_order_tells,
+    context.adiabatic,
+    context.late_positions_gain,
+    signals.neither_collapsed_nor_stereotyped,
+    signals.sparse_intervention,
+    signals.gain_and_gate_separate,
+    signals.argmax_at_clamp,
+    signals.precision_needs_clamp,
+    rivals.zero_start_shocks,
+    rivals.smoother_descent,
+    rivals.sample_efficiency,
+    rivals.better_calibrated,
 )
 
 
@@ -83,7 +102,7 @@ def _judged(claim: Claim, metrics: Metrics) -> Iterator[dict[str, Any]]:
         yield {
             "id": claim.name if arm is None else f"{claim.name}.{arm}",
             "claim": claim.text,
-            "source": f"preprint {claim.section}",
+            "source": f"preprint {claim.section}".rstrip(),  # not every claim has one
             **_found(claim, metrics, arm)._asdict(),
             "arm": arm,
             "rule": claim.rule_in_words,

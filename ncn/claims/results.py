@@ -5,10 +5,11 @@ import math
 import numpy as np
 
 from ncn.analysis.comparison import BASELINE
-from ncn.analysis.verdict import reads_the_future, verdict_of
+from ncn.analysis.verdict import reads_the_future, score_reads_the_future, verdict_of
 from ncn.claims.rule import (
     COMPARE,
     GENERATE,
+    NEGLIGIBLE,
     NO,
     UNDECIDED,
     YES,
@@ -22,6 +23,7 @@ from ncn.claims.rule import (
 from ncn.common.paths import COMPARISON, SAMPLES, SUMMARY
 from ncn.published_run import PLAIN_PLATEAU, PUBLISHED_RUN_1
 from ncn.statistics.estimate import estimate, loss_difference
+from ncn.statistics.interval import Floats, Interval
 
 SAME_LOSS = 0.01  # nats a token: closer than that counts as the published loss
 FEWEST_TEXTS = 20  # generated texts, below which no share is worth a verdict
@@ -30,10 +32,10 @@ GAIN_WORTH = 0.05  # share of things: less is no gain worth the name
 
 @claim("perplexity", "Validation perplexity 4.52 at 18 M parameters", "5", COMPARE)
 def perplexity_as_published(metrics: Metrics, arm: str) -> Finding:
-    """Testable with the published data, tokenizer, size and epochs only. Supported if the interval
-    of the validation loss lies below the published 1.5082 + 0.01 nats, not supported if above.
+    """Testable with the published data and settings only. Supported if the interval of the
+    validation loss lies below the published 1.5082 + 0.01 nats, not supported if above.
     """
-    only_as_published(metrics.params)
+    only_as_published(metrics.params, arm)
     loss = look(metrics.comparison, COMPARISON, "arms", arm, "val_loss")
     low, high = (look(loss, COMPARISON, end) for end in ("low", "high"))
     bar = PUBLISHED_RUN_1["val_loss"] + SAME_LOSS
@@ -57,10 +59,10 @@ def perplexity_as_published(metrics: Metrics, arm: str) -> Finding:
     needs=None,
 )
 def plateau(metrics: Metrics) -> Finding:
-    """Testable with the published data, tokenizer, size and epochs only. Supported if the interval
-    of the baseline's perplexity lies at or above 5.5, not supported if below it.
+    """Testable with the published data and settings only. Supported if the interval of the
+    baseline's perplexity lies at or above 5.5, not supported if below it.
     """
-    only_as_published(metrics.params)
+    only_as_published(metrics.params, BASELINE)
     ppl = look(metrics.comparison, COMPARISON, "arms", BASELINE, "val_ppl")
     mean, low, high = (look(ppl, COMPARISON, key) for key in ("mean", "low", "high"))
     verdict = YES if low >= PLAIN_PLATEAU[0] else NO if high < PLAIN_PLATEAU[0] else UNDECIDED
@@ -76,28 +78,26 @@ def plateau(metrics: Metrics) -> Finding:
 @claim("below_plain", "Perplexity below a plain transformer's of as many parameters", "5", COMPARE)
 def below_plain(metrics: Metrics, arm: str) -> Finding:
     """Supported if the 95 % interval of delta_ppl over at least two seeds lies below 0 (p < 0.05
-    after Holm over the arms); not supported if above 0 or the arm is equivalent to the baseline; an
-    arm that sees the future is scored as it would generate, by its interval; else, and with one
-    seed, undecided.
+    after Holm over all comparisons), real but negligible if the arm is equivalent to the baseline
+    at that; not supported if above 0, or equivalent and no better; an arm that sees the future is
+    scored causally; else, and with one seed, undecided.
     """
     look(metrics.summary, SUMMARY, arm, "future_leak")
-    reactive = bool(reads_the_future(metrics.summary[arm]))
     figures = look(metrics.comparison, COMPARISON, "differences", arm)
-    for key in ("reactive",) if reactive else ("delta_ppl", "equivalent", "p_holm"):
-        look(figures, COMPARISON, key)
     seeds = len(look(metrics.comparison, COMPARISON, "seeds"))
-    found = verdict_of(arm, metrics.summary, metrics.comparison, reactive)
+    for key in ("delta_ppl", *(("equivalent", "p_holm") if seeds > 1 else ())):
+        look(figures, COMPARISON, key)
+    found = verdict_of(arm, metrics.summary, metrics.comparison)
     if found is None:
         raise MissingError(f"{COMPARISON} has no interval of {arm}")
     value, low, high = found.difference
-    if not found.of_the_method or (found.side == "open" and not found.equivalent):
-        verdict = UNDECIDED
-    else:
-        verdict = YES if found.side == "better" and not found.equivalent else NO
-    scored = ", scored as it would generate," if reactive else ""
+    against = {"worse": NO, "negligible": NO, "equivalent": NO}
+    verdict = YES if found.kind == "better" else against.get(found.kind, UNDECIDED)
+    if found.kind == "negligible" and found.by_interval == "better":
+        verdict = NEGLIGIBLE
     return Finding(
         verdict,
-        f"delta_ppl {value:+.4f} [{low:+.4f}, {high:+.4f}]{scored} over {seeds}"
+        f"delta_ppl {value:+.4f} [{low:+.4f}, {high:+.4f}] over {seeds}"
         f" seed{'s' if seeds > 1 else ''}"
         f"{'' if found.p is None else f' (p = {found.p:.2g} after Holm)'};"
         f" {leak_in_words(metrics, arm)}.",
@@ -110,30 +110,48 @@ def below_plain(metrics: Metrics, arm: str) -> Finding:
 @claim("objects", "Object permanence in generated stories", "5", GENERATE)
 def object_permanence(metrics: Metrics, arm: str) -> Finding:
     """Of the things that the first half of a validation row begins, how many does the model's own
-    second half name again? Supported if more than the baseline's by the 95 % interval, over two
-    seeds or more; not supported if the interval lies below a gain of 0.05; else, with one seed,
-    with fewer than 20 rows or if no model names anything again, undecided.
+    second half name again? Beside it a shuffled control: another row's second half. Supported if
+    more than its control's and, over two seeds or more, than the baseline's (95 % intervals); real
+    but negligible if more than the baseline's by less than 0.05; not supported if the gain over
+    the baseline lies below 0.05; else, with one seed, with fewer than 20 rows, or at the floor,
+    where neither names more than its control, undecided.
     """
     recall = look(metrics.samples, SAMPLES, "recall")
     things, text = (np.array(look(recall, SAMPLES, key), np.float64) for key in ("things", "text"))
     if len(things) < FEWEST_TEXTS:
         raise MissingError(f"{len(things)} rows begin a thing; at least {FEWEST_TEXTS} are needed")
-    mine, theirs = (
-        np.array([look(recall, SAMPLES, "runs", run) for run in metrics.runs(each)], np.float64)
-        for each in (arm, BASELINE)
-    )
     params = metrics.params
-    value, low, high = estimate(
-        [mine, theirs], things, loss_difference, params.eval.bootstrap, params.seed
-    ).interval()
-    more = YES if len(params.seeds) > 1 else UNDECIDED
-    shares = [each.mean(axis=0).sum() / things.sum() for each in (mine, theirs, text[None])]
+
+    def named(kind: str, each: str) -> Floats:
+        return np.array(
+            [look(recall, SAMPLES, kind, run) for run in metrics.runs(each)], np.float64
+        )
+
+    def more(one: Floats, other: Floats) -> Interval:
+        return estimate(
+            [one, other], things, loss_difference, params.eval.bootstrap, params.seed
+        ).interval()
+
+    mine, theirs = named("runs", arm), named("runs", BASELINE)
+    chance = named("shuffled_runs", arm)
+    own = more(mine, chance)
+    plain = more(theirs, named("shuffled_runs", BASELINE))
+    gain = more(mine, theirs)
+    if own.low <= 0 and plain.low <= 0:
+        verdict = UNDECIDED  # at the floor
+    elif gain.low > 0 and own.low > 0:
+        large = NEGLIGIBLE if gain.high < GAIN_WORTH else YES
+        verdict = large if len(params.seeds) > 1 else UNDECIDED
+    else:
+        verdict = NO if gain.high < GAIN_WORTH else UNDECIDED
+    shares = [each.mean(axis=0).sum() / things.sum() for each in (mine, theirs, chance, text[None])]
     return Finding(
-        more if low > 0 else NO if high < GAIN_WORTH and any(shares[:2]) else UNDECIDED,
+        verdict,
         f"Of {int(things.sum())} things in {len(things)} rows the arm names {shares[0]:.1%} again,"
-        f" the baseline {shares[1]:.1%}, the stories themselves {shares[2]:.1%}.",
-        value,
-        [low, high],
+        f" the baseline {shares[1]:.1%}, the arm in another row {shares[2]:.1%}, the stories"
+        f" themselves {shares[3]:.1%}.",
+        gain.value,
+        [gain.low, gain.high],
         "share of things, arm - baseline",
     )
 
@@ -141,5 +159,9 @@ def object_permanence(metrics: Metrics, arm: str) -> Finding:
 def leak_in_words(metrics: Metrics, arm: str) -> str:
     """Whether an arm's perplexity is a language model's."""
     leak = look(metrics.summary, SUMMARY, arm, "future_leak")
-    reads = reads_the_future(metrics.summary[arm])
-    return f"it reads the future (leak {leak:.2g})" if reads else "it does not read the future"
+    if not reads_the_future(metrics.summary[arm]):
+        return "it does not read the future"
+    forms = metrics.comparison.get("arms", {}).get(arm, {}).get("scores", ())
+    if score_reads_the_future(metrics.summary[arm], forms):
+        return f"it reads the future (leak {leak:.2g})"
+    return f"scored causally: as trained it reads the future (leak {leak:.2g})"

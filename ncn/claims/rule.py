@@ -2,13 +2,18 @@
 
 Missing inputs are no case of a rule: `look` raises for what is absent or not finite, and the
 finding is then "undecided at this scale", with its name.
+
+Runs of several seeds are pooled, by `over_seeds` and `most_of`: what has to hold in every run would
+be the harder to meet the more of them there are.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from scipy.special import stdtrit as student_quantile  # scipy.stats is slow to import
 
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
@@ -24,15 +29,24 @@ from ncn.common.paths import (
 )
 from ncn.published_run import differences_to_published
 from ncn.settings import Params
+from ncn.statistics.interval import LEVEL, Interval
 
-Judgement = Literal["supported", "not supported", "undecided at this scale", "not testable here"]
+Judgement = Literal[
+    "supported",
+    "real but negligible",
+    "not supported",
+    "undecided at this scale",
+    "not testable here",
+]
 YES: Judgement = "supported"
+NEGLIGIBLE: Judgement = "real but negligible"
 NO: Judgement = "not supported"
 UNDECIDED: Judgement = "undecided at this scale"
 UNTESTABLE: Judgement = "not testable here"
 
 # What makes the evidence anew.
 EVALUATE, COMPARE, GENERATE = "dvc repro evaluate", "dvc repro compare", "dvc repro generate"
+REPORT = "dvc repro report"
 CURVES, SCAN, BENCH = "dvc repro convergence", "dvc repro brain_scan", "make bench"
 
 
@@ -151,10 +165,50 @@ def claim(
     return lambda rule: Claim(name, text, section, command, rule, needs)
 
 
-def only_as_published(params: Params) -> None:
-    """Raise ElsewhereError where this is another experiment than the published one."""
-    if differences := differences_to_published(params):
-        raise ElsewhereError("this is another experiment: " + "; ".join(differences[:3]))
+def only_as_published(params: Params, arm: str) -> None:
+    """Raise ElsewhereError where an arm is of another experiment than the published one."""
+    if differences := differences_to_published(params, arm):
+        shown = "; ".join(differences[:3])
+        more = f" and {len(differences) - 3} more settings" if len(differences) > 3 else ""
+        raise ElsewhereError(f"this is another experiment: {shown}{more}")
+
+
+def over_seeds(values: Sequence[float], own: Sequence[float] | None = None) -> Interval:
+    """The mean over runs, one a seed, with its 95 % interval (Student's t).
+
+    Args:
+        values: one a run.
+        own: the interval [value, low, high] of the only run within itself; None: it has none, and
+            the interval is the value.
+    """
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return Interval(*own) if own is not None else Interval(mean, mean, mean)
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    quantile = float(student_quantile(len(values) - 1, 1 - LEVEL / 2))
+    half = quantile * math.sqrt(variance / len(values))
+    return Interval(mean, mean - half, mean + half)
+
+
+def most_of(p_values: Sequence[float]) -> float:
+    """The p of K runs together: K / k times the k-th smallest, k the least majority of them.
+
+    Valid however the runs depend on each other (they share rows and null distributions); a p below
+    a level means that most runs are. Rüger, Metrika 25, 1978.
+    """
+    k = len(p_values) // 2 + 1
+    return min(1.0, len(p_values) / k * sorted(p_values)[k - 1])
+
+
+def p_in_words(p: float, least: float) -> str:
+    """`p = 0.03`; where no smaller one was possible, that."""
+    floor = ", the least possible" if p <= least * (1 + 1e-9) else ""
+    return f"p = {p:.2g}{floor}"
+
+
+def failed(least: float) -> Judgement:
+    """The verdict on a test that did not reach LEVEL: undecided where none could have."""
+    return NO if least < LEVEL else UNDECIDED
 
 
 def counted(things: Any, name: str) -> str:

@@ -2,7 +2,8 @@
 
 A model continues the first half of validation rows. A thing is a word that an article introduces
 there ("a tiny dragon", "the box") or a name inside a sentence; it is kept if the continuation
-names it again. The row's own second half, read in the same way, says what stories do.
+names it again. The row's own second half, read in the same way, says what stories do; and another
+row's continuation what is named by chance.
 """
 
 import re
@@ -26,11 +27,11 @@ NO_THINGS = frozenset({"time", "day", "end", "same", "other"})
 
 
 class Halves(NamedTuple):
-    """Rows cut in two: prompts [N, T], the things of each, and how many the rest names again."""
+    """Rows cut in two: prompts [N, T], the things of each, and the text of the rest."""
 
     prompts: Tensor
     things: list[list[str]]
-    kept: list[int]
+    rest: list[str]
 
 
 def things_in(text: str) -> list[str]:
@@ -49,32 +50,47 @@ def named_again(things: list[str], text: str) -> int:
 def halves(rows: Rows, tokenizer: Tokenizer) -> Halves:
     """Cut rows [N, T + 1]. Rows that begin no thing, or a story that ends there, drop out."""
     middle = rows.shape[1] // 2
-    chosen, things, kept = [], [], []
+    chosen, things, rests = [], [], []
     for number, row in enumerate(rows.astype(np.int64)):
         first, rest = (tokenizer.decode(part.tolist()) for part in (row[:middle], row[middle:]))
         begun = things_in(first)
         if begun and not rest.startswith(END_OF_TEXT) and not first.endswith(END_OF_TEXT):
             chosen.append(number)
             things.append(begun)
-            kept.append(named_again(begun, rest))
+            rests.append(rest)
     prompts = torch.from_numpy(rows[chosen, :middle].astype(np.int64))
-    return Halves(prompts, things, kept)
+    return Halves(prompts, things, rests)
 
 
-def kept_by(
+def kept_in(things: list[list[str]], texts: list[str]) -> list[int]:
+    """How many things of each row its text names."""
+    return [named_again(each, text) for each, text in zip(things, texts, strict=True)]
+
+
+def shuffled(texts: list[str]) -> list[str]:
+    """The control: the text of another row, half of all rows away.
+
+    What a text names of another story's things is what stories of one kind share. Half, because
+    the next row may continue the same story.
+    """
+    half = len(texts) // 2
+    return texts[half:] + texts[:half]
+
+
+def continued(
     model: LanguageModel,
-    cut: Halves,
+    prompts: Tensor,
     length: int,
     tokenizer: Tokenizer,
     sampling: Sampling,
     seed: int,
-) -> list[int]:
-    """How many things of each prompt the model's continuation of `length` tokens names again."""
-    if not len(cut.prompts):
+) -> list[str]:
+    """The model's continuation of each prompt [N, T], at most `length` tokens."""
+    if not len(prompts):
         return []
     whole = generate(
         model,
-        cut.prompts,
+        prompts,
         length,
         sampling.temperature,
         sampling.top_k,
@@ -82,8 +98,4 @@ def kept_by(
         top_p=sampling.top_p,
         stop=tokenizer.end_of_text,
     )
-    written = whole[:, cut.prompts.shape[1] :].tolist()
-    return [
-        named_again(things, tokenizer.decode(tokens))
-        for things, tokens in zip(cut.things, written, strict=True)
-    ]
+    return [tokenizer.decode(tokens) for tokens in whole[:, prompts.shape[1] :].tolist()]

@@ -93,7 +93,7 @@ def examine(
     ids = word_ids(tokenizer, settings.word)
     tests = {
         "specialisation": specialisation(reading, null.signals),
-        "word": at_word(reading, null.signals, settings.word, ids),
+        "word": at_word(reading, null.signals, settings.word, ids, seed),
         "gain_range": gain_range(reading),
         "easy_tokens": easy_tokens(reading, seed),
         "explained_loss": explained_loss(reading, seed),

@@ -19,12 +19,19 @@ metrics/brain_scan_tests.json, by run:
                             SIGNAL: effect, the difference of its means at the word and at matched
                             tokens in standard deviations; deviation, root mean square over layers,
                             in standard deviations of a token; p_tokens, p_initialisations, each
-                            with _holm; or reason, where the word is too rare
+                            with _holm. deeper: precision in the deeper half of the layers alone,
+                            effect [value, low, high] in standard deviations of those tokens;
+                            same_side, the share of contexts on the side of the effect; p_tokens,
+                            p_initialisations; identity, the share of its variance over all tokens
+                            that the token's type explains. reason, where the word is too rare
     gain_range              low, high, share_inside 0.99 to 1.05
     easy_tokens             signals.SIGNAL: rho, rank correlation with the loss of the next token
                             [value, low, high]; rho_given_frequency, its own frequency held;
                             p, by giving rows another row's losses; gate_easiest, gate_hardest: mean
-                            gate on the tenth of the tokens with the lowest, highest loss
+                            gate on the tenth of the tokens with the lowest, highest loss; common:
+                            share, of the tokens that are of the fewest types that make up half of
+                            all; by layer the mean gate on them, on the others, and the difference
+                            [value, low, high]
     explained_loss          share of the loss's variance that a linear fit to other rows explains:
                             signals, frequency, both, each [value, low, high]
     entropy                 heads: [{layer, head, entropy, rho, rho_given_position}], the rank
@@ -41,6 +48,8 @@ from numpy.typing import NDArray
 from ncn.published_run import GAIN_RANGE
 from ncn.scan.reading import Reading, Signals
 from ncn.statistics.estimate import holm
+from ncn.statistics.frequency import common_types
+from ncn.statistics.interval import Floats
 from ncn.statistics.permutation import against, p_value
 from ncn.statistics.ranks import (
     RESAMPLES,
@@ -81,7 +90,7 @@ def specialisation(reading: Reading, null: Sequence[Signals]) -> dict[str, Any]:
 
 
 def at_word(
-    reading: Reading, null: Sequence[Signals], word: str, ids: Sequence[int]
+    reading: Reading, null: Sequence[Signals], word: str, ids: Sequence[int], seed: int
 ) -> dict[str, Any]:
     """Do the signals set a word apart, from tokens as frequent and beyond other initialisations?
 
@@ -90,6 +99,7 @@ def at_word(
         null: see `null_signals`.
         word: as in the settings.
         ids: the tokens that are the word.
+        seed: of resamples.
     """
     tokens = reading.tokens
     here = np.isin(tokens, ids)
@@ -118,7 +128,48 @@ def at_word(
             ),
         }
     tests = _with_holm(_with_holm(tests, "p_tokens"), "p_initialisations")
-    return found | {"matched": len(matched), "signals": tests}
+    found |= {"matched": len(matched), "signals": tests}
+    if (precision := reading.signals.get("precision")) is not None:
+        half = slice(precision.shape[2] // 2, None)
+        deep = precision[..., half]
+        one = deviations(deep, [here])[0]
+        others = [tokens == token for token in matched]
+        found["deeper"] = _across_contexts(deep.mean(axis=2), here, beside, seed) | {
+            "layers": list(range(half.start + 1, precision.shape[2] + 1)),
+            "p_tokens": p_value(one, deviations(deep, others)),
+            "p_initialisations": p_value(
+                one, [deviations(each["precision"][..., half], [here])[0] for each in null]
+            ),
+            "identity": _explained_by_type(deep.mean(axis=2), tokens),
+        }
+    return found
+
+
+def _across_contexts(
+    values: Floats, here: NDArray[np.bool_], beside: NDArray[np.bool_], seed: int
+) -> dict[str, Any]:
+    """The effect of a word on values [N, T], with its interval over rows, and where it holds."""
+    sd = float(values[beside].std(ddof=1)) or np.inf
+    sums = np.array([(values * mask).sum(axis=1) for mask in (here, beside)])  # [2, N]
+    counts = np.array([mask.sum(axis=1) for mask in (here, beside)])
+    weights = row_weights(len(values), seed)
+    drawn = (sums @ weights.T) / np.maximum(counts @ weights.T, 1)  # [2, resamples]
+    base = float(values[beside].mean())
+    effect = (float(values[here].mean()) - base) / sd
+    side = np.sign(values[here] - base) == np.sign(effect)
+    return {
+        "effect": [effect, *percentiles((drawn[0] - drawn[1]) / sd)],
+        "same_side": float(side.mean()),
+    }
+
+
+def _explained_by_type(values: Floats, tokens: NDArray[np.int64]) -> float:
+    """The share of the variance of values [N, T] that lies between types of token."""
+    _, kind = np.unique(tokens, return_inverse=True)
+    kind = kind.ravel()
+    mean = np.bincount(kind, values.ravel()) / np.bincount(kind)
+    whole = values.var()
+    return float(mean[kind].var() / whole) if whole > 0 else 0.0
 
 
 def deviations(values: NDArray[Any], masks: Sequence[NDArray[np.bool_]]) -> list[float]:
@@ -165,7 +216,25 @@ def easy_tokens(reading: Reading, seed: int) -> dict[str, Any]:
         tenth = max(1, int(TENTH * n))
         found["gate_easiest"] = float(gate[order[:tenth]].mean())
         found["gate_hardest"] = float(gate[order[-tenth:]].mean())
+        found["common"] = _on_common(reading, seed)
     return found
+
+
+def _on_common(reading: Reading, seed: int) -> dict[str, Any]:
+    """The gate on common tokens and on the others, by layer."""
+    easy = common_types(np.bincount(reading.tokens.ravel()))[reading.tokens]  # [N, T]
+    gate = reading.signals["ffn_gate"]
+    weights = row_weights(len(gate), seed)
+    layers = []
+    for layer in range(gate.shape[2]):
+        sums, means = [], []
+        for mask in (easy, ~easy):
+            by_row = (gate[..., layer] * mask).sum(axis=1), mask.sum(axis=1)
+            means.append(float(by_row[0].sum() / max(1, by_row[1].sum())))
+            sums.append((weights @ by_row[0]) / np.maximum(weights @ by_row[1], 1))
+        difference = [means[0] - means[1], *percentiles(sums[0] - sums[1])]
+        layers.append({"common": means[0], "others": means[1], "difference": difference})
+    return {"share": float(easy.mean()), "layers": layers}
 
 
 def explained_loss(reading: Reading, seed: int) -> dict[str, list[float]]:

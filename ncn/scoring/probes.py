@@ -17,22 +17,26 @@ from ncn.model import LanguageModel
 from ncn.model.control import ControlOutput
 from ncn.model.flops import flops_per_token
 from ncn.model.inputs import AnyRows, split_rows
+from ncn.statistics.frequency import common_types
 
 Signals = dict[str, Tensor]
 
 # The published clamp is at 4: values below it, at it, and well above.
-FORCED_PRECISIONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+FORCED_PRECISIONS = (1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
+FP16_LARGEST = 65504.0
+PROBED_SCALE = 4  # log2; small gradients keep their digits, and large ones have 2^12 of room
+FEW_ROWS = 2  # of what takes a gradient: seconds on a CPU
 CACHED_TOKENS = 32  # read one at a time from the cache, the rest of the row at once
 BRANCHES = ("attention", "feed_forward")  # of a block: what the gain scales
-LOWERED = 0.9  # what a gain is multiplied by
+GAIN_DOSES = (0.0, 0.25, 0.5)  # what a gain is multiplied by
 
 
 def probe(model: LanguageModel, rows: AnyRows) -> dict[str, Any]:
     """All that holds for this model: `cache`, and with a control network what it does.
 
     Returns:
-        cache: see `cached_difference`. cost: see `control_cost`. gradient_elasticity: see there.
-        half_precision: see there. The last three only where the model has what they measure.
+        cache: see `cached_difference`. cost: see `control_cost`. gradient_by_gain, half_precision,
+        gate_closed: see there. The last four only where the model has what they measure.
 
     Args:
         model: in evaluation mode.
@@ -45,9 +49,11 @@ def probe(model: LanguageModel, rows: AnyRows) -> dict[str, Any]:
         # Where the signals see the attention entropy, each layer makes its own: none can be set.
         settable = [] if control.attention_entropy else control.signals
         if "gain" in settable:
-            measured["gradient_elasticity"] = gradient_elasticity(model, rows)
+            measured["gradient_by_gain"] = gradient_by_gain(model, rows)
         if "precision" in settable:
             measured["half_precision"] = half_precision(model, rows)
+        if "ffn_gate" in settable:
+            measured["gate_closed"] = gate_closed(model, rows)
     return measured
 
 
@@ -70,17 +76,20 @@ def control_cost(model: LanguageModel) -> dict[str, float]:
 def cached_difference(model: LanguageModel, rows: AnyRows) -> dict[str, Any]:
     """Largest difference of a logit when the end of each row is read token by token.
 
-    The logits after each of the last CACHED_TOKENS prefixes, from the caches, against those of
-    one pass over the whole row in the mode that the model was trained in. Rounding (1e-5 of the
-    logits' size) for a model that generates the function it was trained to be.
+    Two parts of it. The caches: the logits after each of the last CACHED_TOKENS prefixes from the
+    caches, against those of one pass over the whole row in the same mode; rounding, 1e-5 of the
+    logits' size, where the caches are right. The salience: that pass against one in the mode that
+    the model was trained in; 0 for a model that generates the function it was trained to be.
 
     Returns:
-        difference; largest_logit, the scale; salience, the mode of the cached pass (null: none).
+        difference, salience_difference; largest_logit, the scale; salience, the mode in which the
+        model generates (null: none).
     """
     device = next(model.parameters()).device
     tokens, _, conditions = split_rows(rows, device)
-    whole = model(tokens, conditions=conditions)
+    trained = model(tokens, conditions=conditions)
     salience = generation_salience(model, None)
+    whole = model(tokens, salience, conditions=conditions)
     cache = model.make_cache(len(tokens))
     start = max(1, tokens.shape[1] - CACHED_TOKENS)
     difference = 0.0
@@ -89,56 +98,51 @@ def cached_difference(model: LanguageModel, rows: AnyRows) -> dict[str, Any]:
         difference = max(difference, (logits - whole[:, end - 1]).abs().max().item())
     return {
         "difference": difference,
-        "largest_logit": whole.abs().max().item(),
+        "salience_difference": (whole - trained)[:, start - 1 :].abs().max().item(),
+        "largest_logit": trained.abs().max().item(),
         "salience": salience,
     }
 
 
-def gradient_elasticity(model: LanguageModel, rows: AnyRows) -> dict[str, list[float | None]]:
-    """How the gradient of layer l's branches follows its gain g_l: d log |gradient| / d log g_l.
+def gradient_by_gain(model: LanguageModel, rows: AnyRows) -> dict[str, Any]:
+    """How the gradient of each layer's branch weights answers when that layer's gain is scaled.
 
-    The gradient is of the cross-entropy. An elasticity of 1 is in proportion, below 0 a lower gain
-    lets more gradient through.
+    The gradient is of the cross-entropy, to the weights of attention and feed-forward together.
+    The rest of the model, the loss included, answers to the change.
 
     Returns:
-        direct: at the branches' outputs, which are scaled up as g_l is scaled down, so that the
-            model computes what it did. The chain rule makes it 1.
-        total: of the branches' weights when g_l alone is lowered, and the rest of the model, the
-            loss included, answers to that. Null where there is no gradient at all.
+        doses: what the gain is multiplied by. ratio: by layer and dose, the gradient's norm over
+            that at the trained gain [L, doses]; null where there is no gradient to begin with.
     """
-    tokens, targets, conditions = split_rows(rows, next(model.parameters()).device)
+    tokens, targets, conditions = split_rows(rows[:FEW_ROWS], next(model.parameters()).device)
+    n_layers = model.config.n_layers
+    weights = [
+        [
+            parameter
+            for name in BRANCHES
+            for parameter in model.get_submodule(f"blocks.{layer}.{name}").parameters()
+        ]
+        for layer in range(n_layers)
+    ]
+    before = [
+        _norm(torch.autograd.grad(model.loss(tokens, targets, conditions)[0], mine))
+        for mine in weights
+    ]
 
-    def norms(layer: int, factor: float, compensated: bool) -> tuple[float, float]:
-        """Of the gradient at the branches' outputs, and at their weights."""
-        branches = [model.get_submodule(f"blocks.{layer}.{name}") for name in BRANCHES]
-        outputs: list[Tensor] = []
-        factors = torch.ones(model.config.n_layers, device=tokens.device)
-        factors[layer] = factor
-
-        def kept(_module: nn.Module, _inputs: object, output: Any) -> Any:
-            branch, *more = output if isinstance(output, tuple) else (output,)
-            outputs.append(branch / factor if compensated else branch)
-            return (outputs[-1], *more) if more else outputs[-1]
-
-        with ExitStack() as hooks:
-            for branch in branches:
-                hooks.callback(branch.register_forward_hook(kept).remove)
-            hooks.enter_context(signals_changed(model, lambda s: s | {"gain": s["gain"] * factors}))
+    def norm_at(layer: int, dose: float) -> float:
+        factors = torch.ones(n_layers, device=tokens.device)
+        factors[layer] = dose
+        with signals_changed(model, lambda s: s | {"gain": s["gain"] * factors}):
             cross_entropy, _ = model.loss(tokens, targets, conditions)
-        weights = [parameter for branch in branches for parameter in branch.parameters()]
-        gradients = torch.autograd.grad(cross_entropy, [*outputs, *weights])
-        return _norm(gradients[: len(outputs)]), _norm(gradients[len(outputs) :])
+        return _norm(torch.autograd.grad(cross_entropy, weights[layer]))
 
-    elasticities: dict[str, list[float | None]] = {"direct": [], "total": []}
-    for layer in range(model.config.n_layers):
-        outputs, weights = norms(layer, 1.0, compensated=False)
-        direct, _ = norms(layer, LOWERED, compensated=True)
-        _, total = norms(layer, LOWERED, compensated=False)
-        for name, after, before in (("direct", direct, outputs), ("total", total, weights)):
-            both = after > 0 and before > 0  # a gain of 0 lets no gradient through
-            ratio = math.log(after / before) / math.log(LOWERED) if both else None
-            elasticities[name].append(ratio)
-    return elasticities
+    return {
+        "doses": list(GAIN_DOSES),
+        "ratio": [
+            [norm_at(layer, dose) / norm if norm > 0 else None for dose in GAIN_DOSES]
+            for layer, norm in enumerate(before)
+        ],
+    }
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:
@@ -146,33 +150,106 @@ def _norm(tensors: Sequence[Tensor]) -> float:
     return float(torch.stack([t.double().square().sum() for t in tensors]).sum().sqrt())
 
 
-@torch.inference_mode()
 def half_precision(model: LanguageModel, rows: AnyRows) -> list[dict[str, Any]]:
-    """What fp16 does to the model when every query is scaled by a forced precision.
+    """What fp16 does to loss and gradients when every query is scaled by a forced precision.
+
+    A loss scale s multiplies every gradient of fp16, whose largest number is 65504. Scaling by a
+    power of two is exact there, so one pass at PROBED_SCALE tells the largest scale that stays
+    finite: of all weights' gradients and of the gradient at each linear layer's output.
 
     Returns:
         For each of FORCED_PRECISIONS: precision; loss, in fp32, nats a token; loss_fp16, the same
-        under fp16 autocast (null where it is not finite).
+        under fp16 autocast (null where it is not finite); qkv_gradient, the norm of the gradient
+        of all qkv weights in fp32; scale_log2, of the largest power-of-two loss scale at which
+        all gradients are finite (null: none that was looked for).
     """
     device = next(model.parameters()).device
-    tokens, targets, conditions = split_rows(rows, device)
+    tokens, targets, conditions = split_rows(rows[:FEW_ROWS], device)
+    qkv = [model.get_submodule(f"blocks.{n}.attention.qkv") for n in range(model.config.n_layers)]
+    queries = [parameter for each in qkv for parameter in each.parameters()]
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    weights = list(model.parameters())
 
     def forced(precision: float) -> Callable[[Signals], Signals]:
         return lambda signals: (
             signals | {"precision": torch.full_like(signals["precision"], precision)}
         )
 
+    def largest_scale(precision: float) -> tuple[float, float | None]:
+        """The fp16 loss, and log2 of the scale."""
+        outputs: list[Tensor] = []
+
+        def seen(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            if output.requires_grad:
+                outputs.append(output)
+
+        with ExitStack() as hooks:
+            for linear in linears:
+                hooks.callback(linear.register_forward_hook(seen).remove)
+            hooks.enter_context(signals_changed(model, forced(precision)))
+            with torch.autocast(device.type, dtype=torch.float16):
+                low, _ = model.loss(tokens, targets, conditions)
+        for scale in (PROBED_SCALE, PROBED_SCALE - 10, PROBED_SCALE - 20):
+            gradients = torch.autograd.grad(
+                low * 2.0**scale, [*outputs, *weights], retain_graph=True, allow_unused=True
+            )
+            peak = max(g.abs().max().item() for g in gradients if g is not None)
+            if math.isfinite(peak) and peak > 0:
+                return low.item(), scale + math.floor(math.log2(FP16_LARGEST / peak))
+        return low.item(), None
+
     results = []
     for precision in FORCED_PRECISIONS:
         with signals_changed(model, forced(precision)):
-            loss = model.loss(tokens, targets, conditions)[0].item()
-            with torch.autocast(device.type, dtype=torch.float16):
-                low = model.loss(tokens, targets, conditions)[0]
-        finite = bool(torch.isfinite(low))
+            loss, _ = model.loss(tokens, targets, conditions)
+        norm = _norm(torch.autograd.grad(loss, queries))
+        low, scale = largest_scale(precision)
         results.append(
-            {"precision": precision, "loss": loss, "loss_fp16": low.item() if finite else None}
+            {
+                "precision": precision,
+                "loss": loss.item(),
+                "loss_fp16": low if math.isfinite(low) else None,
+                "qkv_gradient": norm,
+                "scale_log2": scale,
+            }
         )
     return results
+
+
+@torch.inference_mode()
+def gate_closed(model: LanguageModel, rows: AnyRows) -> dict[str, Any]:
+    """What it costs to close the feed-forward gate on common tokens, all layers or one.
+
+    Common are the fewest types of token that make up half of what is read.
+
+    Returns:
+        share: of the positions that hold a common token. loss: nats a token at these positions.
+            all: how much more the loss is there with every layer's gate at 0; layers: with one's.
+    """
+    tokens, targets, conditions = split_rows(rows, next(model.parameters()).device)
+    counts = torch.bincount(tokens.flatten(), minlength=model.config.vocab_size)
+    easy = torch.from_numpy(common_types(counts.cpu().numpy())).to(tokens.device)[tokens]  # [B, T]
+
+    def loss_with(closed: Sequence[int]) -> float:
+        layers = torch.zeros(model.config.n_layers, dtype=torch.bool, device=tokens.device)
+        layers[list(closed)] = True
+
+        def change(signals: Signals) -> Signals:
+            off = easy[..., None] & layers
+            return signals | {"ffn_gate": signals["ffn_gate"].masked_fill(off, 0.0)}
+
+        with signals_changed(model, change):
+            losses = model.token_losses(tokens, targets, conditions=conditions)
+        return losses[easy].mean().item()
+
+    whole = loss_with([])
+    every = range(model.config.n_layers)
+    return {
+        "share": easy.float().mean().item(),
+        "loss": whole,
+        "all": loss_with(every) - whole,
+        "layers": [loss_with([layer]) - whole for layer in every],
+    }
 
 
 @contextmanager

@@ -59,6 +59,27 @@ def test_the_sign_of_run_1s_last_slope_cannot_be_told(run_1):
     assert end.slope_per_1k == pytest.approx(expected)
     assert end.status == "diverging"  # by the published rule
     assert end.slope_low < -0.001 < 0 < end.slope_high  # by its interval: any of the three
+    assert end.ending == "cannot be told"
+
+
+@pytest.mark.parametrize(
+    ("slope", "noise", "ending"),
+    [
+        (1e-5, 0.001, "diverging"),
+        (1e-5, 0.1, "cannot be told"),
+        (0.0, 0.0, "converged"),
+        (-2e-7, 1e-5, "converged"),
+        (-1e-5, 0.001, "still improving"),
+        (-1e-6, 0.1, "cannot be told"),
+    ],
+)
+def test_the_end_of_a_run_is_said_where_the_whole_interval_bears_it_out(slope, noise, ending):
+    losses = 2 + slope * STEPS + np.random.default_rng(0).normal(0, noise, len(STEPS))
+    assert classify(STEPS, losses).ending == ending
+
+
+def test_a_short_run_has_no_ending():
+    assert classify(STEPS[:3], [3.0, 2.0, 1.0]).ending == "undecided"
 
 
 def test_the_index_of_run_1_hangs_on_the_smoothing_span(run_1):
@@ -306,24 +327,43 @@ def test_a_summary_of_a_short_run_is_json_with_reasons(tmp_path):
 
 
 def test_spikes_and_a_collapsed_scaler_are_seen_and_their_absence_too():
-    smooth = [{"loss": f"{loss}", "loss_scale": "65536"} for loss in decaying(0.002)[:200]]
+    smooth = [
+        {"step": f"{step}", "loss": f"{loss}", "loss_scale": "65536"}
+        for step, loss in enumerate(decaying(0.002)[:200], 1)
+    ]
     clean = stability(smooth)
-    assert (clean["spikes"], clean["not_finite"], clean["loss_scale_min"]) == (0, 0, 65536)
+    assert clean["spikes"] is None  # a log that does not count step by step
+    assert (clean["logged_spikes"], clean["not_finite"], clean["loss_scale_min"]) == (0, 0, 65536)
     rough = [dict(row) for row in smooth]
     rough[190]["loss"] = "6.5"
     rough[150]["loss"] = "nan"
     rough[160]["loss_scale"] = "0.5"
     seen = stability(rough)
-    assert (seen["spikes"], seen["not_finite"], seen["loss_scale_min"]) == (1, 1, 0.5)
+    assert (seen["logged_spikes"], seen["not_finite"], seen["loss_scale_min"]) == (1, 1, 0.5)
     assert stability([{"loss": "3.0", "loss_scale": ""}])["loss_scale_min"] is None
 
 
-def test_the_published_penalty_never_leaves_that_of_an_untrained_control_network():
+def test_the_warm_up_does_not_count_and_fp32_has_no_scaler():
+    rows = [
+        {"step": f"{step}", "loss": "3.0", "loss_scale": "1.0", "skipped": "0", "spikes": spikes}
+        for step, spikes in (("5", "2"), ("10", "1"), ("15", "0"), ("20", "3"))
+    ]
+    assert (stability(rows)["spikes"], stability(rows)["steps"]) == (6, 20)
+    after = stability(rows, warmup_steps=10)
+    assert (after["spikes"], after["steps"]) == (3, 10)
+    assert stability(rows, warmup_steps=8)["spikes"] == 4  # the row that begins at step 5 ends it
+    assert after["loss_scale_min"] is after["skipped"] is None
+    rows[3]["skipped"] = "2"
+    assert (stability(rows)["loss_scale_min"], stability(rows)["skipped"]) == (1.0, 2)
+    assert stability(rows, warmup_steps=100)["steps"] == 5  # the last row, where all is warm-up
+
+
+def test_the_published_penalty_stays_in_the_range_of_untrained_control_networks():
     penalty = published_penalty(read_tsv(ROOT / PUBLISHED_RUN))
     assert penalty["at_zero"] == pytest.approx(0.00338, abs=5e-6)
-    assert (penalty["points"], penalty["points_away"]) == (793, 0)
-    moved = published_penalty([{"reg": "0.0034"}, {"reg": "0.0020"}])
-    assert moved["points_away"] == 1
+    assert (penalty["points"], penalty["points_outside"]) == (793, 0)
+    moved = published_penalty([{"reg": "0.0034"}, {"reg": "0.0031"}, {"reg": "0.0037"}])
+    assert moved["points_outside"] == 2
 
 
 def test_a_log_that_cannot_be_used_leaves_the_others_and_says_why(tmp_path, monkeypatch):

@@ -48,7 +48,8 @@ def run(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Para
     [
         (SUMMARY, ("ncn", "val_ppl")),
         (SUMMARY, ("ncn", "delta_ppl_low")),
-        (SUMMARY, ("baseline", "parameters")),
+        (COMPARISON, ("arms", "baseline", "parameters")),
+        (COMPARISON, ("arms", "ncn", "scores", "as_trained", "ppl")),
         (evaluation_metrics(run_name("baseline", 1)), ("yardsticks", "bigram")),
         (COMPARISON, ("sequences",)),
     ],
@@ -107,8 +108,10 @@ TRUE = {
         f"{precision(0.525):.2g}", f"{gate(3.0):.2g}",  # the biases of preprint 4.1.4
     ],
     r"β = ([\d.]+), γ = ([\d.]+)": [f"{precision(0):.3g}", f"{gate(0):.3g}"],
-    r"penalty at ([\d.]+) to ([\d.]+) throughout; ([\d.]+) is what": [
-        f"{PENALTY['low']:.4f}", f"{PENALTY['high']:.4f}", f"{PENALTY['at_zero']:.5f}",
+    r"penalty at ([\d.]+) to ([\d.]+) throughout, in the range of\s+untrained control networks"
+    r" \(([\d.]+) to ([\d.]+)": [
+        f"{PENALTY['low']:.4f}", f"{PENALTY['high']:.4f}",
+        *(f"{end:.4f}" for end in PENALTY["untrained"]),
     ],
 }  # fmt: skip
 

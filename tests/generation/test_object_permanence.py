@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from ncn.generation.object_permanence import halves, kept_by, named_again, things_in
+from ncn.generation.object_permanence import (
+    continued,
+    halves,
+    kept_in,
+    named_again,
+    shuffled,
+    things_in,
+)
 from ncn.generation.sampling import Sampling
 from ncn.model import LanguageModel
 from ncn.settings import END_OF_TEXT, Params
@@ -51,7 +58,16 @@ def test_rows_that_begin_nothing_drop_out_and_the_text_is_counted_like_a_model()
     assert cut.things == [["red"]] or cut.things == [["box"]]
     assert cut.prompts.shape == (1, 20)
     cut = halves(rows("he saw the box       then the box fell"), Letters())  # type: ignore[arg-type]
-    assert (cut.things, cut.kept) == ([["box"]], [1])
+    assert (cut.things, kept_in(cut.things, cut.rest)) == ([["box"]], [1])
+
+
+def test_the_control_looks_for_things_in_another_rows_text() -> None:
+    things, texts = [["box"], ["dog"], ["tim"]], ["a box", "a dog", "the box and Tim"]
+    assert kept_in(things, texts) == [1, 1, 1]
+    moved = shuffled(texts)
+    assert sorted(moved) == sorted(texts)
+    assert not any(old == new for old, new in zip(texts, moved, strict=True))
+    assert kept_in(things, moved) == [0, 0, 0]
 
 
 def test_a_model_is_counted_on_what_it_writes_itself(
@@ -65,14 +81,15 @@ def test_a_model_is_counted_on_what_it_writes_itself(
         return torch.cat([prompts, written.expand(len(prompts), -1)], dim=1)
 
     monkeypatch.setattr("ncn.generation.object_permanence.generate", parrot)
-    assert kept_by(model, cut, 20, tokenizer, Sampling(), 0) == [1, 0]  # type: ignore[arg-type]
+    written = continued(model, cut.prompts, 20, tokenizer, Sampling(), 0)  # type: ignore[arg-type]
+    assert kept_in(cut.things, written) == [1, 0]
 
 
 def test_the_same_seed_keeps_the_same_things(tiny: Params) -> None:
     model = special(tiny, salience="causal")
     cut = halves(rows("he saw the box", "he saw the dog"), Letters())  # type: ignore[arg-type]
     first, again = (
-        kept_by(model, cut, 15, Letters(), Sampling(), 3)  # type: ignore[arg-type]
+        continued(model, cut.prompts, 15, Letters(), Sampling(), 3)  # type: ignore[arg-type]
         for _ in range(2)
     )
     assert first == again

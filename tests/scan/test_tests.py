@@ -22,6 +22,7 @@ from ncn.scan.tests import (
 )
 from ncn.scan.texts import Scan, untrained, word_ids
 from ncn.settings import Params
+from ncn.statistics.frequency import common_types
 from ncn.statistics.permutation import p_value
 from ncn.statistics.ranks import rank_correlation
 from tests.conftest import VOCABULARY, special
@@ -83,7 +84,7 @@ def test_p_is_uniform_where_nothing_is_planted() -> None:
 def test_a_word_that_sets_a_signal_apart_is_found_in_that_signal_alone() -> None:
     here = reading().tokens == 7
     tests = at_word(
-        changed("gain", lambda values: values + 0.3 * here[..., None]), null(59), "but", [7]
+        changed("gain", lambda values: values + 0.3 * here[..., None]), null(59), "but", [7], 0
     )
     assert tests["occurrences"] == here.sum()
     gain, gate = tests["signals"]["gain"], tests["signals"]["ffn_gate"]
@@ -97,19 +98,61 @@ def test_a_word_that_sets_a_signal_apart_is_found_in_that_signal_alone() -> None
 def test_a_word_is_not_special_where_every_token_is() -> None:
     of_token = np.random.default_rng(1).normal(0, 0.3, TYPES)
     values = changed("gain", lambda values: values + of_token[reading().tokens][..., None])
-    assert at_word(values, null(59), "but", [7])["signals"]["gain"]["p_tokens"] > 0.05
+    assert at_word(values, null(59), "but", [7], 0)["signals"]["gain"]["p_tokens"] > 0.05
 
 
 def test_a_word_that_every_initialisation_sets_apart_was_not_learned() -> None:
     here = (reading().tokens == 7)[..., None]
     mine = changed("gain", lambda values: values + 0.3 * here)
     others = [each | {"gain": each["gain"] + 0.35 * here} for each in null(59)]
-    found = at_word(mine, others, "but", [7])["signals"]["gain"]
+    found = at_word(mine, others, "but", [7], 0)["signals"]["gain"]
     assert found["p_tokens"] < 0.05 < found["p_initialisations"]
 
 
+@pytest.mark.parametrize(("layers", "found"), [([2, 3], True), ([0, 1], False)])
+def test_a_word_in_the_deeper_precisions_is_told_from_one_elsewhere(
+    layers: list[int], found: bool
+) -> None:
+    here = reading().tokens == 7
+    raised = np.isin(np.arange(L), layers) * 0.3 * here[..., None]
+    deeper = at_word(changed("precision", lambda v: v + raised), null(59), "but", [7], 0)["deeper"]
+    assert deeper["layers"] == [3, 4]
+    assert (max(deeper["p_tokens"], deeper["p_initialisations"]) < 0.05) == found
+    assert (deeper["same_side"] > 0.95) == (deeper["effect"][1] > 3) == found
+
+
+def test_a_word_that_acts_in_some_contexts_only_is_not_alike_in_all() -> None:
+    here = reading().tokens == 7
+    here[::2] = False
+    values = changed("precision", lambda v: v + 0.5 * here[..., None])
+    assert 0.6 < at_word(values, null(19), "but", [7], 0)["deeper"]["same_side"] < 0.9
+
+
+def test_how_much_of_a_precision_the_token_explains() -> None:
+    of_token = np.random.default_rng(1).normal(0, 1, TYPES)[reading().tokens][..., None]
+    lookup = changed("precision", lambda values: 0 * values + of_token)
+    assert at_word(lookup, null(), "but", [7], 0)["deeper"]["identity"] == pytest.approx(1)
+    assert at_word(reading(), null(), "but", [7], 0)["deeper"]["identity"] < 0.15
+
+
+def test_a_gate_that_closes_on_common_tokens_is_found_by_layer() -> None:
+    tokens = np.where(np.random.default_rng(2).random((N, T)) < 0.6, 7, reading().tokens)
+    closed = np.where((tokens == 7)[..., None] & (np.arange(L) == 2), 0.1, 0.9)
+    mine = reading(tokens=tokens, signals=reading().signals | {"ffn_gate": closed})
+    common = easy_tokens(mine, 0)["common"]
+    assert common["share"] == pytest.approx(np.mean(tokens == 7))
+    assert [round(each["common"], 2) for each in common["layers"]] == [0.9, 0.9, 0.1, 0.9]
+    assert common["layers"][2]["difference"] == pytest.approx([-0.8] * 3)
+    assert common["layers"][0]["difference"] == pytest.approx([0] * 3, abs=1e-9)
+
+
+def test_common_types_are_the_fewest_that_make_up_half() -> None:
+    assert common_types(np.array([1, 5, 0, 3, 1])).tolist() == [False, True, False, False, False]
+    assert common_types(np.array([3, 3, 3])).tolist() == [True, True, False]
+
+
 def test_a_rare_word_is_said_to_be_rare() -> None:
-    found = at_word(reading(), null(), "but", [TYPES + 1])
+    found = at_word(reading(), null(), "but", [TYPES + 1], 0)
     assert "0 occurrences of 'but'" in found["reason"]
     assert found["signals"] == {}
 
@@ -181,7 +224,7 @@ def test_a_signal_that_never_varies_is_left_out_everywhere() -> None:
     assert still.signals == {}
     assert gain_range(still) is entropy_by_precision(still, 0) is None
     assert specialisation(still, null()) == easy_tokens(still, 0)["signals"] == {}
-    assert at_word(still, null(), "but", [7])["signals"] == {}
+    assert at_word(still, null(), "but", [7], 0)["signals"] == {}
     assert explained_loss(still, 0)["signals"][0] == pytest.approx(0, abs=0.02)
     assert loss_tenths(still) == []
     assert head_rows({"entropy": None}) == []
