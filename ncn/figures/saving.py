@@ -32,9 +32,21 @@ def write(figure: Figure, paths: list[Path], dpi: float = DPI) -> None:
         if layout := figure.get_layout_engine():
             layout.execute(figure)  # once for all formats
             figure.set_layout_engine("none")
+            settle(figure)
         for path in paths:
             canvas, method, unwanted = FORMATS[path.suffix[1:]]
             figure.set_dpi(dpi)  # the other formats set their own, of pictures in them this
             with replacing(path, "wb") as file:
                 # Figure.savefig would draw everything twice: once in vain, for layout.
                 getattr(canvas(figure), method)(file, metadata=dict.fromkeys(unwanted))
+
+
+def settle(figure: Figure) -> None:
+    """Cut places to five digits: the layout's solver goes through its variables by their addresses,
+    so that its last bits differ between runs, and with them the ids of an SVG."""
+    for axes in figure.axes:
+        left, bottom, width, height = (round(x, 5) for x in axes.get_position().bounds)
+        axes.set_position((left, bottom, width, height))
+    for text in figure.texts:
+        x, y = text.get_position()
+        text.set_position((round(x, 5), round(y, 5)))

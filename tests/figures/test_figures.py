@@ -143,6 +143,15 @@ def test_two_processes_write_the_same_bytes() -> None:
         assert image.info.keys() <= {"dpi"}
 
 
+def test_what_the_layouts_solver_leaves_in_the_last_bits_is_cut(tmp_path: Path) -> None:
+    """They follow the addresses of its variables: in half of all processes an SVG had other ids."""
+    figure = draw_curves(curve_rows(["baseline", "ncn"], 1), ())
+    drawn(figure, tmp_path)
+    places = [axes.get_position().bounds for axes in figure.axes]
+    places += [text.get_position() for text in figure.texts]
+    assert np.allclose([np.round(x, 5) - x for place in places for x in place], 0, atol=1e-15)
+
+
 def test_no_two_arms_look_alike_in_grey(params: Params) -> None:
     for arms in (params.arms, experiment("ablations", ROOT / "params.yaml").arms, TWELVE):
         looks = arm_looks([*arms, PUBLISHED_SERIES])
