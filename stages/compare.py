@@ -25,6 +25,7 @@ def main() -> None:
     summary, comparison = compare(
         list(params.arms),
         params.seeds,
+        params.compare,
         params.eval.bootstrap,
         params.eval.equivalence,
         params.seed,

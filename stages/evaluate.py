@@ -31,15 +31,16 @@ from ncn.model import load_model
 from ncn.model.device import compute_alike, pick_device
 from ncn.model.inputs import validation_rows
 from ncn.scoring.leak import future_leak
-from ncn.scoring.losses import clusters_of, mean_by, mean_over, score_tokens
+from ncn.scoring.losses import clusters_of, forms_of, mean_by, mean_over, score_tokens
 from ncn.scoring.probes import probe
 from ncn.scoring.yardsticks import yardsticks
 from ncn.settings import load_params
 from ncn.settings.stage_inputs import StageInputs
+from ncn.statistics.scores import COLUMNS, language_model
 
 
 def main() -> None:
-    """Score the model as it was trained and, with a control network, as it would generate."""
+    """Score the model in each of its forms; the causal one is the language model's."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arm", required=True)
     parser.add_argument("--seed", required=True, type=int)
@@ -63,11 +64,10 @@ def main() -> None:
     rows = validation[chosen]
     few = rows[: settings.leak_sequences]
     with timed(f"evaluate {run}"):
-        losses = {"loss": score_tokens(model, rows, settings.batch_size, description=run)}
-        if model.control is not None and model.control.pooling is not None:
-            losses["reactive_loss"] = score_tokens(
-                model, rows, settings.batch_size, "reactive", f"{run} reactive"
-            )
+        losses = {
+            COLUMNS[form]: score_tokens(model, rows, settings.batch_size, salience, f"{run} {form}")
+            for form, salience in forms_of(model).items()
+        }
         leak = future_leak(model, few, params.seed)
         counts = yardsticks(open_rows(TOKENS, "train"), rows.tokens, meta["vocab_size"])
         probes = probe(model, few)
@@ -75,7 +75,10 @@ def main() -> None:
     kind = "sequence" if unit == "sequence" else "story"
     clusters = clusters_of(validation.tokens, unit, meta["end_of_text"])[chosen]
     by_cluster = mean_by(kind, clusters, losses)
-    mean = mean_over(by_cluster, "loss")
+    means = {
+        form: mean_over(by_cluster, column) for form, column in COLUMNS.items() if column in losses
+    }
+    mean = means[language_model(means)]
     summary = {
         "arm": arguments.arm,
         "seed": arguments.seed,
@@ -83,12 +86,11 @@ def main() -> None:
         "val_loss": mean,
         "val_ppl": math.exp(mean),
         "val_bpb": mean / math.log(2) / meta["val"]["bytes_per_token"],
+        "scores": {form: {"loss": loss, "ppl": math.exp(loss)} for form, loss in means.items()},
         "future_leak": leak,
         "yardsticks": counts._asdict(),
         "probes": probes,
     }
-    if "reactive_loss" in losses:
-        summary["val_ppl_reactive"] = math.exp(mean_over(by_cluster, "reactive_loss"))
     sequences = np.broadcast_to(chosen[:, None], losses["loss"].shape)
     inputs.check()
     with replacing_directory(scores_directory(run)) as new:

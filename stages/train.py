@@ -24,6 +24,7 @@ from ncn.common.timing import timed
 from ncn.common.tsv import write_tsv
 from ncn.corpus.rows import read_meta
 from ncn.model import build_model, parameter_count, save_model
+from ncn.model.build import non_embedding_count
 from ncn.model.device import compute_alike, describe, pick_device
 from ncn.model.flops import flops_per_token
 from ncn.model.inputs import training_rows, validation_rows
@@ -90,6 +91,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
             "arm": arm,
             "seed": seed,
             "parameters": n_parameters,
+            "non_embedding_parameters": non_embedding_count(model.config),
             "d_ff": model.config.d_ff,
             "flops_per_token": flops_per_token(model.config),
             "steps": steps,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ncn.benchmark.kernels import elementwise_kernels
-from ncn.claims.judge import judge, read_metrics
+from ncn.claims.judge import judge
+from ncn.claims.rule import read_metrics
 from ncn.corpus.tokenizer import Tokenizer
 from ncn.generation.decoding import generate
 from ncn.model import LanguageModel, build_model, load_model, parameter_count, save_model

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ncn.analysis.comparison import BASELINE
-from ncn.analysis.verdict import reads_the_future, verdict_of
+from ncn.analysis.verdict import reads_the_future, score_reads_the_future, verdict_of
 from ncn.claims.rule import (
     COMPARE,
     GENERATE,
@@ -78,29 +78,25 @@ def plateau(metrics: Metrics) -> Finding:
 @claim("below_plain", "Perplexity below a plain transformer's of as many parameters", "5", COMPARE)
 def below_plain(metrics: Metrics, arm: str) -> Finding:
     """Supported if the 95 % interval of delta_ppl over at least two seeds lies below 0 (p < 0.05
-    after Holm over the arms), real but negligible if the arm is equivalent to the baseline at that;
-    not supported if above 0, or equivalent and no better; an arm that sees the future is scored as
-    it would generate, by its interval; else, and with one seed, undecided.
+    after Holm over all comparisons), real but negligible if the arm is equivalent to the baseline
+    at that; not supported if above 0, or equivalent and no better; an arm that sees the future is
+    scored causally; else, and with one seed, undecided.
     """
     look(metrics.summary, SUMMARY, arm, "future_leak")
-    reactive = bool(reads_the_future(metrics.summary[arm]))
     figures = look(metrics.comparison, COMPARISON, "differences", arm)
-    for key in ("reactive",) if reactive else ("delta_ppl", "equivalent", "p_holm"):
-        look(figures, COMPARISON, key)
     seeds = len(look(metrics.comparison, COMPARISON, "seeds"))
-    found = verdict_of(arm, metrics.summary, metrics.comparison, reactive)
+    for key in ("delta_ppl", *(("equivalent", "p_holm") if seeds > 1 else ())):
+        look(figures, COMPARISON, key)
+    found = verdict_of(arm, metrics.summary, metrics.comparison)
     if found is None:
         raise MissingError(f"{COMPARISON} has no interval of {arm}")
     value, low, high = found.difference
-    if not found.of_the_method or (found.side == "open" and not found.equivalent):
-        verdict = UNDECIDED
-    else:
-        better = NEGLIGIBLE if found.equivalent else YES
-        verdict = better if found.side == "better" else NO
-    scored = ", scored as it would generate," if reactive else ""
+    decided = {"better": YES, "negligible": NEGLIGIBLE if high < 0 else NO}
+    decided |= {"worse": NO, "equivalent": NO}
+    verdict = decided.get(found.kind, UNDECIDED)
     return Finding(
         verdict,
-        f"delta_ppl {value:+.4f} [{low:+.4f}, {high:+.4f}]{scored} over {seeds}"
+        f"delta_ppl {value:+.4f} [{low:+.4f}, {high:+.4f}] over {seeds}"
         f" seed{'s' if seeds > 1 else ''}"
         f"{'' if found.p is None else f' (p = {found.p:.2g} after Holm)'};"
         f" {leak_in_words(metrics, arm)}.",
@@ -162,5 +158,9 @@ def object_permanence(metrics: Metrics, arm: str) -> Finding:
 def leak_in_words(metrics: Metrics, arm: str) -> str:
     """Whether an arm's perplexity is a language model's."""
     leak = look(metrics.summary, SUMMARY, arm, "future_leak")
-    reads = reads_the_future(metrics.summary[arm])
-    return f"it reads the future (leak {leak:.2g})" if reads else "it does not read the future"
+    if not reads_the_future(metrics.summary[arm]):
+        return "it does not read the future"
+    forms = metrics.comparison.get("arms", {}).get(arm, {}).get("scores", ())
+    if score_reads_the_future(metrics.summary[arm], forms):
+        return f"it reads the future (leak {leak:.2g})"
+    return f"scored causally: as trained it reads the future (leak {leak:.2g})"

@@ -8,7 +8,7 @@ import argparse
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ncn.common.errors import InputError
 from ncn.common.files import write_text
 from ncn.common.paths import CLAIMS, COMPARISON, SUMMARY, evaluation_metrics, run_name
 from ncn.settings.yaml12 import parse_yaml
+from ncn.statistics.scores import language_model
 
 README, DVC_LOCK = Path("README.md"), Path("dvc.lock")
 BLOCK = re.compile(r"(?<=<!-- result -->\n).*?(?=<!-- /result -->)", re.DOTALL)
@@ -46,20 +47,20 @@ def _block(read: Read) -> str:
     seeds = comparison["seeds"]
     lines = [
         "| arm | loss | perplexity | difference to the baseline | parameters | FLOPs/token"
-        " | sees the future? | scored reactively |",
-        "|---|---|---|---|---|---|---|---|",
+        " | sees the future as trained? | perplexity as trained | reactively |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for arm, entry in summary.items():
-        reactive = f"{entry['val_ppl_reactive']:.4f}" if "val_ppl_reactive" in entry else "–"
+        mine = comparison["arms"][arm]
         cells = [
             f"`{arm}`",
             f"{entry['val_loss']:.4f}",
             f"{entry['val_ppl']:.4f}",
             difference(entry) or "–",
-            f"{entry['parameters']:,}",
-            f"{entry['flops_per_token']:,}",
+            f"{mine['parameters']:,}",
+            f"{mine['flops_per_token']:,}",
             sees_the_future(entry),
-            reactive,
+            *(other_score(mine["scores"], form) for form in ("as_trained", "reactive")),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     first = evaluation_metrics(run_name(next(iter(summary)), seeds[0]))
@@ -68,8 +69,10 @@ def _block(read: Read) -> str:
     lines += [
         "",
         f"Loss in nats a token, on the same {comparison['sequences']:,} validation sequences for"
-        f" every arm, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}; differences with their"
-        f" 95 % bootstrap interval, paired. For scale, counts alone reach: {named} nats.",
+        f" every arm, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}, as a language model: an arm"
+        " trained with later tokens in view is scored on the history alone. Differences with their"
+        f" 95 % bootstrap interval, paired{', of these checkpoints' if len(seeds) < 2 else ''}. For"
+        f" scale, counts alone reach: {named} nats.",
         "",
         *(f"- {words}" for words in comparison["in_words"].values()),
     ]
@@ -86,6 +89,12 @@ def _block(read: Read) -> str:
             " works, and nothing about the published figure.",
         ]
     return "\n".join(lines) + "\n"
+
+
+def other_score(scores: Mapping[str, Mapping[str, float]], form: str) -> str:
+    """The perplexity of a form that is not the language model's; a dash where there is none."""
+    found = scores.get(form) if form != language_model(scores) else None
+    return f"{found['ppl']:.4f}" if found else "–"
 
 
 def _text(read: Read, path: Path) -> str:

@@ -4,6 +4,7 @@ committed one. `make repro` ends with it."""
 import argparse
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ def difference(entry: dict[str, float]) -> str | None:
 
 
 def sees_the_future(entry: dict[str, float]) -> str:
-    """The future leak in words."""
+    """The future leak in words: of the form that was trained."""
     return f"yes: logits move by {entry['future_leak']:.2g}" if reads_the_future(entry) else "no"
 
 
-def table(summary: Summary) -> str:
-    """The arms side by side, as text."""
-    header = ["arm", "loss", "perplexity", "difference [95 %]", "parameters", "sees the future?"]
+def table(summary: Summary, arms: Mapping[str, Any]) -> str:
+    """The arms side by side, as text, from metrics/summary.json and `arms` of compare.json."""
+    header = ["arm", "loss", "perplexity", "difference [95 %]", "parameters"]
+    header.append("sees the future as trained?")
     rows = [header]
     for arm, entry in summary.items():
         rows.append(
@@ -40,7 +42,7 @@ def table(summary: Summary) -> str:
                 f"{entry['val_loss']:.4f}",
                 f"{entry['val_ppl']:.4f}",
                 difference(entry) or "-",
-                f"{entry['parameters']:,}",
+                f"{arms[arm]['parameters']:,}",
                 sees_the_future(entry),
             ]
         )
@@ -103,9 +105,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print what a person wants to see after `dvc repro`."""
-    summary = read_json(SUMMARY)
+    summary, comparison = read_json(SUMMARY), read_json(COMPARISON)
     before = committed(SUMMARY)
-    print(table(summary), *read_json(COMPARISON)["in_words"].values(), sep="\n")
+    print(table(summary, comparison["arms"]), *comparison["in_words"].values(), sep="\n")
     if taken := times():
         print("times, as the stages last ran here:", taken, sep="\n")
     same = "none is committed" if before is None else differences(summary, json.loads(before))

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ncn.analysis.comparison import BASELINE
+from ncn.analysis.verdict import score_reads_the_future
 from ncn.figures.palette import Look, arm_looks
 from ncn.figures.style import (
     INK,
@@ -23,6 +24,7 @@ from ncn.figures.style import (
     style,
     wrapped,
 )
+from ncn.statistics.scores import language_model
 
 ROW = 0.44  # inches an arm
 AROUND = 1.75  # inches for title, axis and notes
@@ -30,13 +32,17 @@ NARROW_ROW = 0.5  # the numbers stand below the name there
 
 
 class Row(NamedTuple):
-    """An arm against the baseline: nats and perplexity, each value, low, high; seeds in nats."""
+    """An arm against the baseline: nats and perplexity, each value, low, high; seeds in nats.
+
+    `future`: what is shown reads the future; `causally`: it was trained so, and scored otherwise.
+    """
 
     arm: str
     nats: tuple[float, float, float] | None
     ppl: tuple[float, float, float] | None
     seeds: list[float]
     future: bool
+    causally: bool
 
 
 def draw_result(
@@ -47,11 +53,14 @@ def draw_result(
     shown = [row for row in rows if row.nats]
     notes = []
     if shown:
-        notes.append(f"Shaded: ±{comparison['margin']:g} nats, within which arms count as equal.")
+        arms = "arms count" if len(comparison["seeds"]) > 1 else "several seeds would count"
+        notes.append(f"Shaded: ±{comparison['margin']:g} nats, within which {arms} as equal.")
     if any(len(row.seeds) > 1 for row in shown):
         notes.append("Ticks: the seeds, each less the baseline's of that seed.")
     if any(row.future for row in shown):
         notes.append("Hollow: reads the future, so its loss is not a language model's.")
+    if any(row.causally for row in shown):
+        notes.append("Scored causally: trained with later tokens in view, scored on those before.")
     step = NARROW_ROW if width < NARROW else ROW
     with style(width):
         height = AROUND + step * max(2, len(rows))
@@ -83,8 +92,10 @@ def result_rows(summary: Mapping[str, Any], comparison: Mapping[str, Any]) -> li
         mine = by_seed.get(arm, {})
         seeds = [mine[seed] - base[seed] for seed in mine if seed in base]
         nats, ppl = (ends(found.get(name)) for name in ("delta_loss", "delta_ppl"))
-        future = bool(summary.get(arm, {}).get("future_leak"))
-        rows.append(Row(arm, nats, ppl, seeds, future))
+        forms = comparison.get("arms", {}).get(arm, {}).get("scores", ())
+        future = bool(score_reads_the_future(summary.get(arm, {}), forms))
+        causally = language_model(forms) == "causal"
+        rows.append(Row(arm, nats, ppl, seeds, future, causally))
     return rows
 
 
@@ -126,11 +137,12 @@ def draw_rows(axes: Axes, rows: list[Row], margin: float, width: float) -> None:
     axes.locator_params(axis="x", nbins=4 if narrow else 7)
     beside = axes.get_yaxis_transform()  # x: share of the axes' width, y: the arm's line
     for place, row in enumerate(rows):
-        shift = 0.22 if narrow else 0.16 if row.future or row.nats is None else 0
+        said = ["reads the future"] * row.future + ["scored causally"] * row.causally
+        shift = 0.22 if narrow else 0.16 if said or row.nats is None else 0
         right: Keywords = {"ha": "right", "va": "center", "transform": beside}
         axes.text(-0.015, place - shift, short_name(row.arm), weight="bold", **right)
         numbers, below = told("", row.nats), told("perplexity ", row.ppl)
-        words = ["reads the future"] * row.future + [numbers] * (narrow and bool(numbers))
+        words = said + [numbers] * (narrow and bool(numbers))
         words += ["not compared"] * (row.nats is None)
         if words:
             small: Keywords = {"color": MUTED, "fontsize": "x-small", "linespacing": 1.4}

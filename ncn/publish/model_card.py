@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ncn.analysis.verdict import reads_the_future
+from ncn.analysis.verdict import reads_the_future, score_reads_the_future
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
 from ncn.common.paths import COMPARISON, SUMMARY, evaluation_metrics, training_metrics
@@ -81,8 +81,10 @@ def _metadata(repo: str, results: dict[str, Any] | None, params: Params | None) 
         return ModelCardData(**data)
     scored = results["scored"]
     figures = {"Loss (nats a token)": "val_loss", "Perplexity": "val_ppl"}
-    if reads_the_future(scored):
-        figures = {"Perplexity, scored as it generates": "val_ppl_reactive"}
+    if score_reads_the_future(scored, scored["scores"]):
+        figures = {}
+    elif reads_the_future(scored):
+        figures = {f"{name}, scored causally": key for name, key in figures.items()}
     return ModelCardData(
         **data,
         model_name=repo.partition("/")[2] or repo,

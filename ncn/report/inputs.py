@@ -36,6 +36,7 @@ from ncn.common.paths import (
 )
 from ncn.common.tsv import read_tsv
 from ncn.settings import PUBLISHED_SERIES, Params
+from ncn.statistics.scores import COLUMNS, language_model
 
 # The tables of the scans' tests that the page draws, and the columns it needs of them.
 SCAN_COLUMNS = {
@@ -128,6 +129,7 @@ def gather(params: Params) -> Inputs:
         for seed in params.seeds:
             name = run_name(arm, seed)
             scored = table(sequence_losses(name), "sequence", "loss")
+            scored = [row for row in scored if row[score_column(row)] is not None]
             run = Run(
                 name=name,
                 arm=arm,
@@ -138,7 +140,7 @@ def gather(params: Params) -> Inputs:
                 scan=entry(scans, name, BRAIN_SCAN) if has_control(params, arm) else {},
                 tests=entry(tests, name, SCAN_TESTS) if has_control(params, arm) else {},
                 log=table(training_log(name), "tokens", "loss"),
-                losses={int(row["sequence"]): row["loss"] for row in scored},
+                losses={int(row["sequence"]): row[score_column(row)] for row in scored},
             )
             if run.train and meta and run.train.get("data") != meta.get("digest"):
                 missing.append(f"{name} was trained on other tokens than data/tokens: `dvc repro`")
@@ -180,6 +182,12 @@ def gather(params: Params) -> Inputs:
         versions=_pinned(missing),
         missing=list(dict.fromkeys(missing)),
     )
+
+
+def score_column(row: Row) -> str:
+    """The column of a run's losses as a language model."""
+    forms = [form for form, column in COLUMNS.items() if column in row]
+    return COLUMNS[language_model(forms)]
 
 
 def has_control(params: Params, arm: str) -> bool:

@@ -6,13 +6,13 @@ of its inputs: no time, machine or commit stands on it.
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from ncn.analysis.comparison import BASELINE
-from ncn.analysis.verdict import Side, reads_the_future, verdict_of
+from ncn.analysis.verdict import Kind, Verdict, reads_the_future, verdict_of
 from ncn.claims.rule import Judgement
 from ncn.common.nested import leaves
 from ncn.common.templates import environment
@@ -25,26 +25,31 @@ from ncn.report.page_charts import columns_of, logged, page_charts, tables_of
 from ncn.report.vega import bundle
 from ncn.settings import PUBLISHED_SERIES, Params
 from ncn.signals import SIGNALS, Signal
+from ncn.statistics.interval import LOWEST_P
+from ncn.statistics.scores import language_model
 
 VERDICTS = get_args(Judgement)
 # The packages whose version can change a figure.
 PACKAGES = ("torch", "numpy", "scipy", "tokenizers", "tiktoken", "safetensors", "dvc")
 
 
-# The verdict on an arm in words; and the answer, by whether the two are equivalent all the same.
-SIDES: dict[Side, str] = {
+# The verdict on an arm in words, and the answer that follows.
+KINDS: dict[Kind, str] = {
     "better": "better than",
     "worse": "worse than",
+    "negligible": "really but negligibly different from",
+    "equivalent": "as good as",
     "open": "not told apart from",
+    "two checkpoints": "one seed each, so not told apart from",
 }
 FEW = 3  # arms with a sentence of their own; more share one
-ANSWERS: dict[tuple[Side, bool], str] = {
-    ("better", False): "In this run, yes.",
-    ("better", True): "Too little to matter.",
-    ("open", False): "This run cannot tell.",
-    ("open", True): "It makes no difference.",
-    ("worse", False): "Not in this run.",
-    ("worse", True): "Not in this run.",
+ANSWERS: dict[Kind, str] = {
+    "better": "In this run, yes.",
+    "worse": "Not in this run.",
+    "negligible": "Too little to matter.",
+    "equivalent": "It makes no difference.",
+    "open": "This run cannot tell.",
+    "two checkpoints": "One seed cannot say.",
 }
 
 
@@ -67,7 +72,10 @@ def render(params: Params, inputs: Inputs) -> str:
         params=params,
         inputs=inputs,
         headline=headline(params, inputs),
-        baseline=inputs.summary.get(BASELINE, {}),
+        entry_of=lambda arm: inputs.comparison.get("arms", {}).get(arm, {}),
+        other_score=other_score,
+        rows_of=difference_rows,
+        lowest_p=LOWEST_P,
         colours=colours,
         on_dark={arm: ON_DARK.get(colour, colour) for arm, colour in colours.items()},
         differences=differences,
@@ -111,57 +119,117 @@ def scale_of(signal: Signal) -> dict[str, Any]:
 def headline(params: Params, inputs: Inputs) -> Headline:
     """Whether a control network helped, in words of one reading.
 
-    Arms without a control network, or that read the future, cannot answer: the latter are named.
+    The primary endpoint answers, where one was declared. Arms without a control network cannot, nor
+    can those whose score reads the future: the latter are named.
     """
-    summary, compared = inputs.summary, inputs.comparison.get("differences", {})
-    baseline = number(summary.get(BASELINE, {}).get("val_ppl"))
-    within = inputs.comparison.get("margin")
-    answers: set[str] = set()
-    sentences, aside = [], []
-    groups: dict[Side, list[str]] = {side: [] for side in SIDES}
+    summary, comparison = inputs.summary, inputs.comparison
+    sentences: dict[str, str] = {}
+    aside: list[str] = []
+    found: dict[str, Verdict] = {}
     for arm, entry in summary.items():
-        verdict = verdict_of(arm, summary, inputs.comparison)
+        verdict = verdict_of(arm, summary, comparison)
         if verdict is None:
             continue
-        if verdict.reads_the_future is None:
+        if verdict.kind == "leak unknown":
             aside.append(f"Whether {arm} reads later tokens is not known: it is not compared.")
-        elif verdict.reads_the_future:
-            reactive = entry.get("val_ppl_reactive")
+        elif verdict.kind == "reads the future":
             aside.append(
                 f"{arm} reads later tokens, so its perplexity of {number(entry.get('val_ppl'))} is"
-                " not a language model's"
-                + (f"; scored as it would generate it has {number(reactive)}." if reactive else ".")
+                " not a language model's."
             )
         elif has_control(params, arm):
-            answers.add(ANSWERS[verdict.side, verdict.equivalent])
-            middle, lowest, highest = margin(*verdict.difference)
-            groups[verdict.side].append(f"{arm} ({middle})")
-            chance = f", chance among {len(compared)} arms (p = {number(verdict.p)})"
-            sentences.append(
-                f"{arm} is {SIDES[verdict.side]} a plain transformer of its size: perplexity"
-                f" {number(entry.get('val_ppl'))} against {baseline}, a difference of"
-                f" {middle} (95 % interval {lowest} to {highest})"
-                + (chance if verdict.may_be_chance else "")
-                + (
-                    f", small enough to count as none (±{within} nats a token)."
-                    if verdict.equivalent
-                    else "."
-                )
+            found[arm], sentences[arm] = verdict, _sentence(arm, verdict, inputs)
+        if reads_the_future(entry) and verdict.reads_the_future is False:
+            trained = comparison["arms"][arm]["scores"].get("as_trained") or {}
+            aside.append(
+                f"{arm} was trained with later tokens in view and is scored without; with them its"
+                f" perplexity of {number(trained.get('ppl'))} is not a language model's."
             )
-    if len(sentences) > FEW:
-        sentences = [
-            f"{SIDES[side].capitalize()} a plain transformer of its size, whose perplexity is"
-            f" {baseline}: {', '.join(arms)}."
-            for side, arms in groups.items()
-            if arms
-        ]
+    first = [arm for arm in found if found[arm].primary]  # the primary endpoint leads
+    told = [sentences[arm] for arm in sorted(found, key=lambda arm: arm not in first)]
+    if len(told) > FEW:
+        told = [sentences[arm] for arm in first] + _groups(found, first, inputs)
+    told += _seeds_needed(first or list(found), comparison)
+    declared = comparison.get("primary") is not None
+    answers = {ANSWERS[found[arm].kind] for arm in (first if declared else found)}
     if len(answers) < 2:
         answer = answers.pop() if answers else "Not answered yet."
     else:
-        helped = {ANSWERS["better", same] for same in (False, True)} & answers
+        helped = ANSWERS["better"] in answers
         answer = "It depends on the arm." if helped else "No arm is shown to help."
     nothing = ["No arm with a control network is compared with a baseline here."]
-    return Headline(answer, sentences + aside or nothing)
+    return Headline(answer, told + aside or nothing)
+
+
+def _sentence(arm: str, verdict: Verdict, inputs: Inputs) -> str:
+    """One arm beside the baseline."""
+    ppl = number(inputs.summary[arm].get("val_ppl"))
+    baseline = number(inputs.summary.get(BASELINE, {}).get("val_ppl"))
+    middle, lowest, highest = margin(*verdict.difference)
+    if verdict.kind == "two checkpoints":
+        return (
+            f"{arm} has perplexity {ppl}, a plain transformer of its size {baseline}: the"
+            f" difference of two checkpoints, {middle} (95 % interval over the text {lowest} to"
+            f" {highest}). How much other seeds differ is not known."
+        )
+    chance = ""
+    if verdict.may_be_chance:
+        n = inputs.comparison.get("comparisons")
+        chance = f", chance among {count(n)} comparisons (p = {number(verdict.p)})"
+    within = ""
+    if verdict.kind in ("negligible", "equivalent"):
+        within = f", within the ±{inputs.comparison.get('margin')} nats a token that count as none"
+    return (
+        f"{arm} is {KINDS[verdict.kind]} a plain transformer of its size: perplexity {ppl} against"
+        f" {baseline}, a difference of {middle} (95 % interval {lowest} to {highest}){chance}"
+        f"{within}."
+    )
+
+
+def _groups(found: Mapping[str, Verdict], told: Sequence[str], inputs: Inputs) -> list[str]:
+    """Many arms in a sentence for each kind of verdict; those already told left out."""
+    baseline = number(inputs.summary.get(BASELINE, {}).get("val_ppl"))
+    sentences = []
+    for kind, words in KINDS.items():
+        arms = [
+            f"{arm} ({margin(*verdict.difference)[0]})"
+            for arm, verdict in found.items()
+            if verdict.kind == kind and arm not in told
+        ]
+        if arms:
+            sentences.append(
+                f"{words[0].upper()}{words[1:]} a plain transformer of its size, whose perplexity"
+                f" is {baseline}: {', '.join(arms)}."
+            )
+    return sentences
+
+
+def _seeds_needed(arms: Sequence[str], comparison: Mapping[str, Any]) -> list[str]:
+    """With one seed, how many would show what: of the first arm, since they hardly differ in it."""
+    found = comparison.get("differences", {}).get(arms[0], {}).get("with_seeds") if arms else None
+    if not found:
+        return []
+    would = " and ".join(f"{number(nats)} by {n} seeds" for n, nats in found.items())
+    return [
+        f"If the difference scatters over seeds by {number(comparison.get('seed_sd'))} nats a token"
+        f" (sd), a true one would be found four times in five from: {would}."
+    ]
+
+
+def difference_rows(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:
+    """Each arm's difference to the baseline and, below, to the reference: arm, figures, name."""
+    rows = []
+    for arm, figures in found.items():
+        rows.append((arm, figures, arm))
+        if beside := figures.get("to_reference"):
+            rows.append((arm, beside, f"{arm}, to the reference"))
+    return rows
+
+
+def other_score(entry: Mapping[str, Any], form: str) -> float | None:
+    """The perplexity of a form of scoring, where that is not the one that counts."""
+    scores = entry.get("scores", {})
+    return scores.get(form, {}).get("ppl") if form != language_model(scores) else None
 
 
 def yardstick_rows(inputs: Inputs) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncn.analysis.comparison import BASELINE
-from ncn.analysis.verdict import reads_the_future
+from ncn.analysis.verdict import verdict_of
 from ncn.common.nested import is_number
 from ncn.report import charts
 from ncn.report.charts import CONFIG, Spec
@@ -173,7 +173,8 @@ def _difference_rows(inputs: Inputs) -> list[Row]:
         value, low, high = (entry.get(f"delta_ppl{end}") for end in ("", "_low", "_high"))
         if is_number(value) and is_number(low) and is_number(high):
             words = f"{arm}  {interval(value, low, high, signed=True)}"
-            leaks = bool(reads_the_future(entry))
+            verdict = verdict_of(arm, inputs.summary, inputs.comparison)
+            leaks = bool(verdict and verdict.reads_the_future)
             ends = {"low": low, "value": value, "high": high}
             rows.append({"arm": arm} | ends | {"future": leaks, "words": words})
     return rows

@@ -15,6 +15,19 @@ from ncn.settings import Salience
 from ncn.statistics.mean import mean_loss_over
 
 
+def forms_of(model: LanguageModel) -> dict[str, Salience | None]:
+    """The forms in which a model is scored (`ncn.statistics.scores`), and how each pools."""
+    forms: dict[str, Salience | None] = {"as_trained": None}
+    control = model.config.control
+    if control is None or model.control is None or model.control.pooling is None:
+        return forms
+    if control.salience == "global":
+        forms["causal"] = "causal"
+    if control.salience != "reactive":
+        forms["reactive"] = "reactive"
+    return forms
+
+
 @torch.inference_mode()
 def score_tokens(
     model: LanguageModel,

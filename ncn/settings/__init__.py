@@ -1,21 +1,23 @@
 """params.yaml: typed, frozen and checked once, when a stage starts."""
 
-from ncn.settings.analyses import BrainScan, Convergence, Eval, Generate
+from ncn.settings.analyses import BrainScan, Compare, Convergence, Eval, Generate
 from ncn.settings.control import MAX_TASKS, ControlSettings, Salience, Slider
 from ncn.settings.data import END_OF_TEXT, MAX_VOCABULARY, Data, Hub, HubFile, Split, Tokenizer
 from ncn.settings.model import Baseline, Model, ModelConfig
 from ncn.settings.train import Saving, Train, Validation
 from ncn.settings.values import Settings
-from ncn.settings.whole import PUBLISHED_SERIES, Params, load_params
+from ncn.settings.whole import BASELINE, PUBLISHED_SERIES, Params, load_params
 from ncn.settings.yaml12 import read_yaml
 
 __all__ = [
+    "BASELINE",
     "END_OF_TEXT",
     "MAX_TASKS",
     "MAX_VOCABULARY",
     "PUBLISHED_SERIES",
     "Baseline",
     "BrainScan",
+    "Compare",
     "ControlSettings",
     "Convergence",
     "Data",

@@ -1,4 +1,4 @@
-"""What trained models are asked: sections `eval`, `convergence`, `brain_scan` and `generate`."""
+"""What trained models are asked: sections `eval` to `generate` of params.yaml."""
 
 from typing import Annotated
 
@@ -15,6 +15,14 @@ class Eval(Settings):
     bootstrap: Annotated[StrictInt, Field(ge=100)]
     equivalence: Positive
     leak_sequences: Count
+
+
+class Compare(Settings):
+    """What the comparison is about, declared before the run."""
+
+    primary: StrictStr | None
+    reference: StrictStr | None
+    seed_sd: Positive
 
 
 class Convergence(Settings):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
 from ncn.common.errors import InputError
-from ncn.settings.analyses import BrainScan, Convergence, Eval, Generate
+from ncn.settings.analyses import BrainScan, Compare, Convergence, Eval, Generate
 from ncn.settings.control import ControlSettings
 from ncn.settings.data import Data, Split, Tokenizer
 from ncn.settings.model import Baseline, Model
@@ -19,6 +19,8 @@ S = TypeVar("S", bound=Settings)
 
 # No arm: charts draw the series that the published run logged under this name.
 PUBLISHED_SERIES = "published"
+
+BASELINE = "baseline"  # the arm that every other is compared with
 
 # Arm names become file names, stage names and chart labels.
 ArmName = Annotated[StrictStr, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")]
@@ -44,6 +46,7 @@ class Params(Settings):
     train: Train
     saving: Saving
     eval: Eval
+    compare: Compare
     convergence: Convergence
     brain_scan: BrainScan
     generate: Generate
@@ -63,6 +66,20 @@ class Params(Settings):
                 raise ValueError(
                     f"arms.{arm}: d_model {self.model.d_model} is not divisible by"
                     f" the heads {control.heads} of the salience pooling"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_compared_is_an_arm(self) -> Self:
+        others = [arm for arm in self.arms if arm != BASELINE]
+        for key in ("primary", "reference"):
+            arm = getattr(self.compare, key)
+            if arm is not None and arm not in others:
+                raise ValueError(
+                    f"compare.{key}: {arm!r} is no arm beside {BASELINE}; allowed are null and"
+                    f" {', '.join(others)}"
+                    if others
+                    else f"compare.{key}: there is no arm beside {BASELINE}; it should be null"
                 )
         return self
 

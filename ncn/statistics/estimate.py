@@ -24,7 +24,7 @@ Scandinavian Journal of Statistics 6, 1979.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -33,7 +33,7 @@ from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr
 from scipy.special import stdtrit as student_quantile  # scipy.stats is slow to import
 
-from ncn.statistics.interval import LEVEL, Floats, Interval
+from ncn.statistics.interval import LEVEL, LOWEST_P, Floats, Interval
 from ncn.statistics.mean import mean_loss_over
 
 # Mean losses of K arms [K, ...] in nats a token -> the quantity of interest [...].
@@ -71,14 +71,16 @@ class Estimate:
         return Interval(self.value, self.value - half, self.value + half)
 
     def p_value(self, distance: float) -> float:
-        """Two-sided p of an error of at least |distance|: 1 - confidence of that half-width."""
+        """Two-sided p of an error of at least |distance|: 1 - confidence of that half-width.
+
+        At least LOWEST_P, except 0 where nothing varies.
+        """
         distance = abs(distance)
         if self.half_width(0.5) == 0:  # equal losses: nothing varies
             return 1.0 if distance == 0 else 0.0
-        lowest = 1e-12
-        if distance >= self.half_width(1 - lowest):
-            return lowest
-        return 1 - float(brentq(lambda c: self.half_width(c) - distance, 0.0, 1 - lowest))
+        if distance >= self.half_width(1 - LOWEST_P):
+            return LOWEST_P
+        return 1 - float(brentq(lambda c: self.half_width(c) - distance, 0.0, 1 - LOWEST_P))
 
     def smallest_detectable(self, power: float = 0.8, level: float = LEVEL) -> float:
         """The true effect that a two-sided test at `level` would find with probability `power`.
@@ -95,6 +97,10 @@ class Estimate:
             return float(np.mean(ndtr(wide - effect) - ndtr(-wide - effect)))
 
         return error * float(brentq(lambda effect: 1 - missed(effect) - power, 0.0, 1e4))
+
+    def with_seeds(self, n: int, sd: float) -> "Estimate":
+        """The same with `n` seeds whose differences scatter by `sd`: to plan with."""
+        return replace(self, seeds=sd**2 / n, n_seeds=n)
 
     def _half_widths(self, level: float) -> Floats:
         """The half-widths that other draws of seeds and clusters would give, equally likely."""

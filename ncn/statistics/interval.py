@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 LEVEL = 0.05  # of every test; intervals are of 1 - LEVEL
+LOWEST_P = 1e-12  # of a test of differences: beyond, quantiles are no longer exact
 
 
 class Interval(NamedTuple):

@@ -7,48 +7,95 @@ from typing import Any
 
 import pytest
 
-from ncn.analysis.verdict import reads_the_future, verdict_of
+from ncn.analysis.comparison import in_words
+from ncn.analysis.verdict import FEWEST_CLUSTERS, Verdict, reads_the_future, verdict_of
 from ncn.common.files import read_json
 from ncn.common.paths import COMPARISON, SUMMARY
+from ncn.statistics.interval import LOWEST_P
 from tests.conftest import ROOT
 
 CLEAR, COVERS_0, TOUCHES_0 = [-0.2, -0.3, -0.1], [-0.1, -0.3, 0.1], [-0.1, -0.2, 0.0]
+WORSE = [0.2, 0.1, 0.3]
 
 
-def files(**difference: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """summary.json and compare.json of one arm that leaks nothing, over three seeds."""
-    usual = {"delta_ppl": CLEAR, "p_holm": 0.01, "equivalent": False, "reactive": [1.0, 0.9, 1.1]}
-    comparison = {"seeds": [1, 2, 3], "differences": {"ncn": usual | difference}}
-    return {"ncn": {"future_leak": 0.0}}, comparison
+def files(leak: float = 0.0, **difference: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """summary.json and compare.json of one arm, over three seeds."""
+    usual = {"delta_ppl": CLEAR, "p": 0.01, "p_holm": 0.01, "equivalent": False}
+    comparison = {
+        "seeds": [1, 2, 3],
+        "clusters": 400,
+        "primary": "ncn",
+        "arms": {"ncn": {"scores": {"as_trained": {}}}},
+        "differences": {"ncn": usual | difference},
+    }
+    return {"ncn": {"future_leak": leak}}, comparison
+
+
+def found_of(*content: Any, **more: Any) -> Verdict:
+    found = verdict_of("ncn", *content, **more)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
-    ("difference", "by_interval", "side", "chance"),
+    ("difference", "by_interval", "kind", "chance"),
     [
         ({}, "better", "better", False),
-        ({"delta_ppl": [0.2, 0.1, 0.3]}, "worse", "worse", False),
+        ({"delta_ppl": WORSE}, "worse", "worse", False),
         ({"delta_ppl": COVERS_0, "p_holm": 0.9}, "open", "open", False),
         ({"delta_ppl": TOUCHES_0}, "open", "open", False),
         ({"p_holm": 0.06}, "better", "open", True),
         ({"p_holm": 0.05}, "better", "open", True),
         ({"p_holm": None}, "better", "better", False),
+        ({"equivalent": True}, "better", "negligible", False),
+        ({"equivalent": True, "delta_ppl": WORSE}, "worse", "negligible", False),
+        ({"equivalent": True, "delta_ppl": COVERS_0}, "open", "equivalent", False),
+        ({"equivalent": True, "p_holm": 0.06}, "better", "equivalent", True),
     ],
 )
 def test_a_side_takes_a_clear_interval_that_holm_does_not_call_chance(
-    difference: dict[str, Any], by_interval: str, side: str, chance: bool
+    difference: dict[str, Any], by_interval: str, kind: str, chance: bool
 ) -> None:
-    found = verdict_of("ncn", *files(**difference))
-    assert found is not None
-    assert (found.by_interval, found.side, found.may_be_chance) == (by_interval, side, chance)
-    assert found.of_the_method
+    found = found_of(*files(**difference))
+    assert (found.by_interval, found.kind, found.may_be_chance) == (by_interval, kind, chance)
 
 
-def test_the_reactive_score_has_an_interval_and_no_test() -> None:
-    found = verdict_of("ncn", *files(p_holm=0.9, equivalent=True), reactive=True)
-    assert found is not None
-    assert (found.side, found.p, found.equivalent, found.reads_the_future) == (
-        "worse", None, False, False,
-    )  # fmt: skip
+@pytest.mark.parametrize("ends", [CLEAR, WORSE, COVERS_0])
+@pytest.mark.parametrize("equivalent", [None, True])
+def test_one_seed_takes_no_side_whatever_its_interval(ends: list[float], equivalent: Any) -> None:
+    summary, comparison = files(delta_ppl=ends, p=None, p_holm=None, equivalent=equivalent)
+    assert found_of(summary, comparison | {"seeds": [1]}).kind == "two checkpoints"
+
+
+def test_a_score_that_sees_the_future_takes_no_side_and_a_causal_one_does() -> None:
+    summary, comparison = files(leak=4.2)
+    assert found_of(summary, comparison).kind == "reads the future"
+    assert found_of(summary, comparison | {"seeds": [1]}).kind == "reads the future"
+    assert found_of({"ncn": {}}, comparison).kind == "leak unknown"
+    comparison["arms"]["ncn"]["scores"]["causal"] = {}
+    assert found_of(summary, comparison).kind == "better"
+    assert reads_the_future(summary["ncn"])
+
+
+def test_one_endpoint_is_primary_and_beside_the_reference_none_is() -> None:
+    summary, comparison = files()
+    assert found_of(summary, comparison).primary is True
+    assert found_of(summary, comparison | {"primary": "other"}).primary is False
+    assert found_of(summary, comparison | {"primary": None}).primary is None
+    assert verdict_of("ncn", summary, comparison, to_reference=True) is None
+    mine = comparison["differences"]["ncn"]
+    mine["to_reference"] = {"delta_ppl": WORSE, "p_holm": 0.01, "equivalent": False}
+    beside = found_of(summary, comparison, to_reference=True)
+    assert (beside.kind, beside.primary) == ("worse", False)
+
+
+def test_few_clusters_and_a_p_at_its_floor_are_noticed() -> None:
+    summary, comparison = files()
+    assert not found_of(summary, comparison).few_clusters
+    assert found_of(summary, comparison | {"clusters": FEWEST_CLUSTERS - 1}).few_clusters
+    assert not found_of(summary, comparison | {"clusters": FEWEST_CLUSTERS}).few_clusters
+    assert not found_of(summary, comparison).p_at_floor
+    assert found_of(*files(p=LOWEST_P, p_holm=2 * LOWEST_P)).p_at_floor
 
 
 @pytest.mark.parametrize("ends", [None, [1.0, 2.0], [1.0, math.nan, 2.0], "text"])
@@ -65,16 +112,13 @@ def test_a_leak_that_was_not_measured_is_neither() -> None:
 
 
 def test_the_committed_words_are_those_of_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever run lies here: each arm's words begin with the verdict that its figures give."""
+    """Whatever run lies here: each arm's words are those that its figures give."""
     monkeypatch.chdir(ROOT)
     if not (SUMMARY.is_file() and COMPARISON.is_file()):
         pytest.skip("skipped: no run was compared here")
     summary, comparison = read_json(SUMMARY), read_json(COMPARISON)
-    said = {"better": "lower than", "worse": "higher than", "open": "not distinguishable from"}
     for arm in summary:
-        words, found = comparison["in_words"][arm], verdict_of(arm, summary, comparison)
-        assert found is None or f", {said[found.by_interval]} the baseline's" in words
-        assert bool(reads_the_future(summary[arm])) == ("It reads the future" in words)
+        assert comparison["in_words"][arm] == in_words(arm, summary, comparison)
 
 
 def test_nobody_else_compares_a_leak_or_a_difference_with_a_number() -> None:

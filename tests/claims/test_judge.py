@@ -102,7 +102,7 @@ def favourable() -> dict[str, Any]:
         "gate_closed": {"all": 0.1, "layers": [0.1, 0.001]},
     }
     interval = {"mean": 1.5, "low": 1.49, "high": 1.51}
-    better = {"delta_ppl": [-0.2, -0.3, -0.1], "reactive": [-0.1, -0.2, -0.05]}
+    better = {"delta_ppl": [-0.2, -0.3, -0.1]}
     kept = {f"{arm}-{seed}": [1, 2] * 15 for arm in ARMS for seed in (1, 2)}
     kept |= {f"baseline-{seed}": [1, 0] * 15 for seed in (1, 2)}
     return {
@@ -111,6 +111,7 @@ def favourable() -> dict[str, Any]:
             "seeds": [1, 2],
             "arms": {
                 arm: {"val_loss": interval, "val_ppl": {"mean": 5.7, "low": 5.6, "high": 5.8}}
+                | {"scores": {"as_trained": {}} | ({"causal": {}} if arm == "ncn" else {})}
                 for arm in ARMS
             },
             "differences": {
@@ -303,10 +304,10 @@ WIDENED = {"training_step": {"arms": {arm: {"ratio": 1.0} for arm in ARMS}}}
         ("perplexity", scored("val_loss", mean=1.52, low=1.50, high=1.54), UNDECIDED),
         ("plateau", scored("val_ppl", mean=4.5, low=4.4, high=4.6), NO),
         ("plateau", scored("val_ppl", mean=5.5, low=5.4, high=5.6), UNDECIDED),
-        ("below_plain", compared(put(delta_ppl=[0.2, 0.1, 0.3], reactive=[1.0, 0.9, 1.1])), NO),
+        ("below_plain", compared(put(delta_ppl=[0.2, 0.1, 0.3])), NO),
         (
             "below_plain",
-            compared(put(delta_ppl=[0.0, -0.1, 0.1], reactive=[0.0, -1, 1])),
+            compared(put(delta_ppl=[0.0, -0.1, 0.1])),
             UNDECIDED,
         ),
         ("grammar", curves(put(grammar_95=phase(350))), NO),
@@ -375,20 +376,16 @@ def test_a_verdict_flips_with_its_evidence_and_no_other_does(
 
 def test_equivalent_arms_are_not_below_the_plain_transformer(experiment: Params) -> None:
     content = favourable()
-    compared(put(equivalent=True, delta_ppl=[-0.001, -0.003, 0.001]))(content)
-    assert verdicts(experiment, content)["below_plain.ncn_causal"] == NO
+    above, below = [0.002, 0.001, 0.003], [-0.002, -0.003, -0.001]
+    for ends, verdict in (([-0.001, -0.003, 0.001], NO), (above, NO), (below, NEGLIGIBLE)):
+        compared(put(equivalent=True, delta_ppl=ends))(content)
+        assert verdicts(experiment, content)["below_plain.ncn_causal"] == verdict
 
 
 def test_a_difference_that_holm_takes_for_chance_decides_nothing(experiment: Params) -> None:
     content = favourable()
     content["comparison"]["differences"]["ncn_causal"] |= {"p_holm": 0.06}
     assert verdicts(experiment, content)["below_plain.ncn_causal"] == UNDECIDED
-
-
-def test_a_better_arm_that_is_equivalent_is_really_but_negligibly_so(experiment: Params) -> None:
-    content = favourable()
-    compared(put(equivalent=True, delta_ppl=[-0.002, -0.003, -0.001]))(content)
-    assert verdicts(experiment, content)["below_plain.ncn_causal"] == NEGLIGIBLE
 
 
 def compared_with(params: Params, initialisations: int) -> Params:
@@ -519,16 +516,26 @@ def test_run_1_is_judged_by_its_published_figures(
 def test_one_seed_decides_nothing_about_the_method(experiment: Params) -> None:
     content = favourable()
     content["comparison"]["seeds"] = [1]
+    compared(put(p_holm=None, equivalent=None))(content)
     found = verdicts(experiment.model_copy(update={"seeds": [1]}), content)
     assert found["below_plain.ncn_causal"] == found["grammar.ncn"] == UNDECIDED
     assert found["cache.ncn"] == YES
 
 
-def test_a_model_that_sees_the_future_is_judged_as_it_would_generate(experiment: Params) -> None:
+def test_a_model_that_sees_the_future_is_judged_by_its_causal_score_alone(
+    experiment: Params,
+) -> None:
     content = favourable()
-    content["comparison"]["differences"]["ncn"] |= {"reactive": [1.0, 0.9, 1.1]}
+    (mine,) = (
+        each
+        for each in judge(Metrics(experiment, **content))["claims"]
+        if each["id"] == "below_plain.ncn"
+    )
+    assert mine["verdict"] == YES
+    assert "scored causally: as trained it reads the future (leak 0.5)" in mine["evidence"]
+    content["comparison"]["arms"]["ncn"]["scores"].pop("causal")
     found = verdicts(experiment, content)
-    assert (found["below_plain.ncn"], found["below_plain.ncn_causal"]) == (NO, YES)
+    assert (found["below_plain.ncn"], found["below_plain.ncn_causal"]) == (UNDECIDED, YES)
 
 
 def test_another_experiment_cannot_test_the_published_perplexities(params: Params) -> None:

@@ -48,7 +48,8 @@ def run(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Para
     [
         (SUMMARY, ("ncn", "val_ppl")),
         (SUMMARY, ("ncn", "delta_ppl_low")),
-        (SUMMARY, ("baseline", "parameters")),
+        (COMPARISON, ("arms", "baseline", "parameters")),
+        (COMPARISON, ("arms", "ncn", "scores", "as_trained", "ppl")),
         (evaluation_metrics(run_name("baseline", 1)), ("yardsticks", "bigram")),
         (COMPARISON, ("sequences",)),
     ],

@@ -208,6 +208,11 @@ def test_twelve_arms_find_room(seeds: int, width: float, params: Params, tmp_pat
     said = words(figure)
     assert said.count("not compared") == 1
     assert said.count("\nreads the future\n") == 1
+    assert "scored causally" not in said
+    comparison["arms"]["ncn"]["scores"] = {"as_trained": {}, "causal": {}}
+    causal = words(draw_result({"ncn": {"future_leak": 4.2}}, comparison, width))
+    assert "\nreads the future\n" not in causal
+    assert causal.count("\nscored causally\n") == 1
     assert ("two checkpoints" in said.replace("\n", " ")) == (seeds == 1)
     rows = curve_rows(TWELVE, seeds)
     drawn(draw_curves(rows, {"ncn"}, width), tmp_path)

@@ -63,16 +63,21 @@ def scored(model: LanguageModel) -> dict[str, Any]:
         "val_ppl": 3.43691,
         "val_bpb": 0.45678,
         "future_leak": 2.718,
-        "val_ppl_reactive": 5.67891,
+        "scores": {
+            "as_trained": {"ppl": 2.71828},
+            "causal": {"ppl": 3.43691},
+            "reactive": {"ppl": 5.67891},
+        },
         "yardsticks": {"bigram": 2.46801},
     }
-    words = "ncn: perplexity 3.4369, lower than the baseline's (-0.0123, 95 % interval ...)."
+    words = "ncn: perplexity 3.4369, -0.0123 to the baseline: the difference of two checkpoints."
     arm = {key: mine[key] for key in ("val_loss", "val_ppl", "future_leak")}
-    arm |= {"parameters": 36_912, "flops_per_token": 48_642}
     write_json(training_metrics("ncn-1"), trained)
     write_json(evaluation_metrics("ncn-1"), mine)
     write_json("metrics/summary.json", {"ncn": arm})
-    write_json("metrics/compare.json", {"sequences": 1357, "seeds": [1], "in_words": {"n": words}})
+    comparison = {"sequences": 1357, "seeds": [1], "in_words": {"n": words}}
+    comparison |= {"arms": {"ncn": {"parameters": 36_912, "flops_per_token": 48_642}}}
+    write_json("metrics/compare.json", comparison)
     return mine | {"words": words}
 
 
@@ -221,12 +226,23 @@ def test_the_card_tells_the_figures_of_metrics(
     model: LanguageModel, scored: dict[str, Any]
 ) -> None:
     card = model_card(model, REPO, "ncn-1")
-    for figure in ("1.2346", "3.4369", "0.4568", "5.6789", "2.72", "2.4680", "4,321", "1,357"):
+    for figure in (
+        "1.2346",
+        "3.4369",
+        "0.4568",
+        "2.7183",
+        "5.6789",
+        "2.72",
+        "2.4680",
+        "4,321",
+        "1,357",
+    ):
         assert figure in card, figure
     for text in ("7,654,321", "36,912", "48,642", "digest-of-the-tokens", scored["words"]):
         assert text in card, text
     assert f"{parameter_count(model.config):,}" in card
-    assert "Does it see the future?** Yes." in card
+    assert "Does it see the future?** Yes, as it was trained." in card
+    assert "of the same weights scored causally" in card
     assert "One seed" in card
     assert "seeded grammar" in card
 
@@ -237,10 +253,17 @@ def test_the_front_matter_passes_on_no_perplexity_that_the_future_helped(
     data = ModelCard(model_card(model, REPO, "ncn-1")).data
     assert (data.license, data.language) == ("mit", "en")
     assert data.model_name == "ncn-tiny"
-    assert [result.metric_value for result in data.eval_results or []] == [5.67891]
-    write_json(
-        evaluation_metrics("ncn-1"), read_json(evaluation_metrics("ncn-1")) | {"future_leak": 0.0}
-    )
+    results = {each.metric_name: each.metric_value for each in data.eval_results or []}
+    assert results == {
+        "Loss (nats a token), scored causally": 1.23456, "Perplexity, scored causally": 3.43691,
+    }  # fmt: skip
+    mine = read_json(evaluation_metrics("ncn-1"))
+    mine["scores"].pop("causal")
+    write_json(evaluation_metrics("ncn-1"), mine)
+    card = model_card(model, REPO, "ncn-1")
+    assert not ModelCard(card).data.eval_results
+    assert "its perplexity above is not a language model's" in card
+    write_json(evaluation_metrics("ncn-1"), mine | {"future_leak": 0.0})
     card = model_card(model, REPO, "ncn-1")
     figures = [result.metric_value for result in ModelCard(card).data.eval_results or []]
     assert figures == [1.23456, 3.43691]

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -39,7 +40,7 @@ from ncn.report.page_charts import page_charts, tables_of
 from ncn.report.vega import to_svg
 from ncn.settings import PUBLISHED_SERIES, Params
 from stages import report as stage
-from tests.conftest import profiled
+from tests.conftest import PARAMS, ROOT, profiled
 from tests.results import N_SEQUENCES, VERDICTS, summary_of, write_results
 
 
@@ -152,6 +153,8 @@ def test_complete_inputs_leave_nothing_missing(params: Params) -> None:
 def test_equal_inputs_give_equal_bytes(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "load_params", lambda: params)
     monkeypatch.setattr(report_charts, "to_svg", to_svg)
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
+    shutil.copy(PARAMS, "params.yaml")
     stage.main()
     first = REPORT.read_bytes()
     REPORT.unlink()
@@ -168,13 +171,14 @@ def test_the_table_shows_the_figures_of_the_summary(params: Params) -> None:
         "3.471",
         "−0.01235[−0.02346, +0.00346]",
         "0.4568",
-        "1,056,897",
+        "1,056,897778,369",
         "2,050,000× 1.025",
         "yes: logits move by up to 0.8371",
+        "3.004",
         "3.988",
     ]
     assert page.row("baseline")[3] == "–"
-    assert page.row("ncn_causal")[7] == "no"
+    assert page.row("ncn_causal")[7:] == ["no", "–", "3.988"]
     assert page.row("bigram")[2] == "22.20"
 
 
@@ -190,7 +194,7 @@ def test_every_arm_has_its_words_its_row_and_its_colour(params: Params) -> None:
 
 
 def test_every_seed_has_its_rows_and_the_page_says_that_it_averages(params: Params) -> None:
-    assert "One seed: the interval is over sequences" in page_of(params).text
+    assert "One seed: the interval is over the text" in page_of(params).text
     more = params.model_copy(update={"seeds": [*params.seeds, 77]})
     write_results(more)
     page = page_of(more)
@@ -216,7 +220,7 @@ def test_an_arm_that_was_not_trained_is_named_and_not_raised(params: Params) -> 
     assert f"{training_log(run)} does not exist" in page.text
     assert f"{SUMMARY} says nothing of ncn" in page.text
     assert f"{SCANS} says nothing of {run}" in page.text
-    assert page.row("ncn")[1:] == ["–"] * 8
+    assert page.row("ncn")[1:4] == ["–"] * 3
     assert page.row("ncn_causal")[2] == "3.506"
 
 
@@ -342,64 +346,117 @@ def test_the_published_figure_stands_only_beside_the_published_experiment(params
     for key, value in PUBLISHED_SETTINGS.items():
         section, name = key.split(".")
         changes.setdefault(section, {})[name] = value
+    del changes["train"]["sequences"]
+    changes["train"] |= {"micro_batch_size": 16, "grad_accum_steps": 4}
     same = {name: getattr(params, name).model_copy(update=each) for name, each in changes.items()}
     page = page_of(params.model_copy(update=same))
     assert page.row("published run 1")[1:3] == ["1.5082", "4.5184"]
     assert "not the published experiment" not in page.text
 
 
+@pytest.fixture
+def seeds(params: Params) -> Params:
+    """The same with three seeds: there are tests, and arms take sides."""
+    several = params.model_copy(update={"seeds": [1, 2, 3]})
+    write_results(several)
+    return several
+
+
 @pytest.mark.parametrize(
     ("ends", "equivalent", "answer", "words"),
     [
         ((-0.04, -0.03, -0.02), False, "In this run, yes.", "is better than"),
-        ((-0.04, -0.03, -0.02), True, "Too little to matter.", "is better than"),
+        (
+            (-0.04, -0.03, -0.02),
+            True,
+            "Too little to matter.",
+            "is really but negligibly different",
+        ),
         ((-0.02, 0.01, 0.03), False, "This run cannot tell.", "is not told apart from"),
-        ((-0.02, 0.01, 0.03), True, "It makes no difference.", "is not told apart from"),
+        ((-0.02, 0.01, 0.03), True, "It makes no difference.", "is as good as"),
         ((0.02, 0.03, 0.04), False, "Not in this run.", "is worse than"),
-        ((0.02, 0.03, 0.04), True, "Not in this run.", "is worse than"),
+        ((0.02, 0.03, 0.04), True, "Too little to matter.", "is really but negligibly different"),
     ],
 )
-def test_the_headline_is_that_of_the_arm_that_sees_no_later_token(
-    params: Params, ends: tuple[float, float, float], equivalent: bool, answer: str, words: str
+def test_the_headline_is_that_of_the_primary_endpoint(
+    seeds: Params, ends: tuple[float, float, float], equivalent: bool, answer: str, words: str
 ) -> None:
     low, value, high = ends
     differs("ncn_causal", delta_ppl=[value, low, high], equivalent=equivalent)
-    shown = headline(params, gather(params))
+    differs("ncn", delta_ppl=[-0.5, -0.6, -0.4])
+    shown = headline(seeds, gather(seeds))
     assert shown.answer == answer
-    assert shown.sentences[0].startswith(f"ncn_causal {words} a plain transformer")
-    assert ("count as none (±0.01 nats a token)" in shown.sentences[0]) == equivalent
-    assert shown.sentences[1].startswith("ncn reads later tokens")
+    assert shown.sentences[0].startswith(f"ncn_causal {words}")
+    assert ("the ±0.01 nats a token that count as none" in shown.sentences[0]) == equivalent
+    assert shown.sentences[1].startswith("ncn is better than")
+    assert shown.sentences[2].startswith("ncn was trained with later tokens in view")
+    assert "its perplexity of 3.004 is not a language model's" in shown.sentences[2]
 
 
-def test_arms_that_disagree_and_arms_that_all_leak_have_their_own_answer(params: Params) -> None:
-    edit(SUMMARY, lambda summary: summary["ncn"].update(future_leak=0.0))
-    differs("ncn", delta_ppl=[-0.02, -0.03, -0.01])
-    assert headline(params, gather(params)).answer == "It depends on the arm."
-    differs("ncn", delta_ppl=[0.15, 0.1, 0.2])
-    assert headline(params, gather(params)).answer == "No arm is shown to help."
-    edit(SUMMARY, lambda s: [s[arm].update(future_leak=0.5) for arm in ("ncn", "ncn_causal")])
-    assert headline(params, gather(params)).answer == "Not answered yet."
-    edit(SUMMARY, lambda s: s["ncn_causal"].pop("future_leak"))
+@pytest.mark.parametrize("value", [-0.5, 0.0, 0.5])
+def test_one_seed_is_said_first_and_takes_no_side(params: Params, value: float) -> None:
+    for arm in ("ncn", "ncn_causal"):
+        differs(arm, delta_ppl=[value, value - 0.1, value + 0.1])
     shown = headline(params, gather(params))
+    assert shown.answer == "One seed cannot say."
+    assert "difference of two checkpoints" in shown.sentences[0]
+    assert "How much other seeds differ is not known." in shown.sentences[0]
+    needed = " ".join(shown.sentences)
+    assert "by 0.01400 nats a token (sd)" in needed
+    assert "0.02510 by 5 seeds and 0.01340 by 10 seeds" in needed
+    page = page_of(params).text
+    for word in ("count as none", "better than", "worse than", "Equivalent?", "Smallest det"):
+        assert word not in page, word
+
+
+def test_arms_that_disagree_and_arms_that_all_leak_have_their_own_answer(seeds: Params) -> None:
+    differs("ncn", delta_ppl=[-0.02, -0.03, -0.01])
+    assert headline(seeds, gather(seeds)).answer == "This run cannot tell."
+    edit(COMPARISON, lambda comparison: comparison.update(primary=None))
+    assert headline(seeds, gather(seeds)).answer == "It depends on the arm."
+    differs("ncn", delta_ppl=[0.15, 0.1, 0.2])
+    assert headline(seeds, gather(seeds)).answer == "No arm is shown to help."
+    edit(SUMMARY, lambda s: [s[arm].update(future_leak=0.5) for arm in ("ncn", "ncn_causal")])
+    edit(COMPARISON, lambda c: c["arms"]["ncn"]["scores"].pop("causal"))
+    assert headline(seeds, gather(seeds)).answer == "Not answered yet."
+    edit(SUMMARY, lambda s: s["ncn_causal"].pop("future_leak"))
+    shown = headline(seeds, gather(seeds))
     assert "Whether ncn_causal reads later tokens is not known" in " ".join(shown.sentences)
 
 
-def test_among_many_arms_an_interval_alone_tells_no_arm_apart(params: Params) -> None:
+def test_a_primary_endpoint_that_is_missing_is_not_answered_by_another(seeds: Params) -> None:
+    edit(COMPARISON, lambda comparison: comparison["differences"].pop("ncn_causal"))
+    shown = headline(seeds, gather(seeds))
+    assert shown.answer == "Not answered yet."
+    assert shown.sentences[0].startswith("ncn is not told apart")
+
+
+def test_among_many_arms_an_interval_alone_tells_no_arm_apart(seeds: Params) -> None:
     differs("ncn_causal", delta_ppl=[0.2, 0.1, 0.3], p_holm=0.0612)
-    shown = headline(params, gather(params))
+    shown = headline(seeds, gather(seeds))
     assert shown.answer == "This run cannot tell."
     assert "not told apart" in shown.sentences[0]
-    assert "chance among 2 arms (p = 0.06120)" in shown.sentences[0]
+    assert "chance among 2 comparisons (p = 0.06120)" in shown.sentences[0]
+
+
+def test_a_p_at_its_floor_and_the_reference_have_their_place_in_the_table(seeds: Params) -> None:
+    beside = {"delta_ppl": [-0.3, -0.4, -0.2], "p": 0.01, "p_holm": 0.03}
+    differs("ncn", p=1e-12, p_holm=2e-12, to_reference=beside)
+    page = page_of(seeds)
+    assert "at most: the least computed" in page.text
+    assert page.row("ncn, to the reference")[1:2] == ["−0.3000[−0.4000, −0.2000]"]
+    assert "of which ncn_causal to the baseline is the primary one" in page.text
 
 
 def test_many_arms_share_a_sentence_and_their_words_are_folded(params: Params) -> None:
-    more = profiled("ablations")
+    more = profiled("ablations").model_copy(update={"seeds": [1, 2, 3]})
     write_results(more)
     shown = headline(more, gather(more))
-    assert len(shown.sentences) == 2
-    assert shown.sentences[0].startswith("Not told apart from a plain transformer of its size")
-    told = [arm for arm in more.arms if arm not in {"baseline", "ncn"}]
-    assert all(f"{arm} (−0.012)" in shown.sentences[0] for arm in told)
+    assert len(shown.sentences) == 3
+    assert shown.sentences[0].startswith("ncn_causal is not told apart")
+    assert shown.sentences[1].startswith("Not told apart from a plain transformer of its size")
+    told = [arm for arm in more.arms if arm not in {"baseline", "ncn_causal"}]
+    assert all(f"{arm} (−0.012)" in shown.sentences[1] for arm in told)
     folded = "<details>\n<summary>The same in words"
     assert folded in render(more, gather(more))
     assert folded not in render(params, gather(params))
@@ -424,7 +481,18 @@ def test_the_differences_are_drawn_as_the_summary_has_them(params: Params) -> No
         mine = summary_of(params)[row["arm"]]
         assert row["value"] == pytest.approx(mine["delta_ppl"], rel=1e-4)
         assert row["low"] < row["value"] < row["high"]
-        assert row["future"] == (row["arm"] == "ncn")
+        assert not row["future"]
+    edit(COMPARISON, lambda comparison: comparison["arms"]["ncn"]["scores"].pop("causal"))
+    rows = page_charts(params, gather(params), comparable=False).tables["differences"]
+    assert [row["arm"] for row in rows if row["future"]] == ["ncn"]
+
+
+def test_sequence_by_sequence_an_arm_is_shown_by_its_score(params: Params) -> None:
+    path = sequence_losses(run_name("ncn", params.seeds[0]))
+    rows = [row | {"causal_loss": float(row["loss"]) + 7} for row in read_tsv(path)]
+    write_tsv(path, rows)
+    (mine,) = (run for run in gather(params).runs if run.arm == "ncn")
+    assert mine.losses[0] == pytest.approx(rows[0]["causal_loss"])
 
 
 def test_the_histogram_counts_every_sequence_of_every_arm(params: Params) -> None:
@@ -456,8 +524,8 @@ def test_several_seeds_have_a_tick_each(params: Params) -> None:
     assert "seeds" in tables_of(drawn.specs["differences"])
 
 
-def test_how_sure_a_difference_is_stands_beside_it(params: Params) -> None:
-    rows = [row for row in page_of(params).rows if row and row[0] == "ncn_causal"]
+def test_how_sure_a_difference_is_stands_beside_it(seeds: Params) -> None:
+    rows = [row for row in page_of(seeds).rows if row and row[0] == "ncn_causal"]
     ends = "−0.01235[−0.02346, +0.00346]"
     assert ["ncn_causal", ends, ends, "0.04000", "no0.2000"] in [row[:5] for row in rows]
 

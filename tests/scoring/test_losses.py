@@ -13,7 +13,7 @@ from ncn.corpus.split import choose_sequences
 from ncn.model import LanguageModel, build_model
 from ncn.model.inputs import split_rows
 from ncn.scoring.leak import future_leak
-from ncn.scoring.losses import clusters_of, mean_by, mean_over, score_tokens
+from ncn.scoring.losses import clusters_of, forms_of, mean_by, mean_over, score_tokens
 from ncn.scoring.yardsticks import yardsticks
 from ncn.settings import Params
 from tests.conftest import VOCABULARY, special
@@ -37,6 +37,32 @@ def test_token_losses_are_the_cross_entropies(model: LanguageModel) -> None:
     expected = -log_probabilities.gather(2, targets[..., None]).squeeze(2)
     losses = score_tokens(model, sequences, batch_size=3)
     np.testing.assert_allclose(losses, expected.detach().numpy(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "forms"),
+    [
+        ({"controller": "none"}, ["as_trained"]),
+        ({"controller": "static"}, ["as_trained"]),
+        ({"salience": "none"}, ["as_trained"]),
+        ({"salience": "reactive"}, ["as_trained"]),
+        ({"salience": "causal"}, ["as_trained", "reactive"]),
+        ({"salience": "global"}, ["as_trained", "causal", "reactive"]),
+    ],
+)
+def test_a_model_is_scored_in_the_forms_that_differ_from_its_own(
+    tiny: Params, changes: dict[str, str], forms: list[str]
+) -> None:
+    assert list(forms_of(special(tiny, **changes))) == forms
+
+
+def test_causal_scoring_of_a_global_model_is_that_of_a_causal_one(tiny: Params) -> None:
+    trained = special(tiny, salience="global").eval()
+    causal = special(tiny, salience="causal").eval()
+    causal.load_state_dict(trained.state_dict())
+    expected = score_tokens(causal, rows(3), 2)
+    np.testing.assert_array_equal(score_tokens(trained, rows(3), 2, "causal"), expected)
+    assert not np.array_equal(score_tokens(trained, rows(3), 2), expected)
 
 
 def test_reactive_scoring_is_that_of_a_reactive_model(tiny: Params, model: LanguageModel) -> None:

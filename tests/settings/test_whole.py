@@ -67,6 +67,11 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
         (("seeds", [1, 1]), "seeds [1, 1] name one seed twice"),
         (("arms", {"a-b": {}}), "arms.a-b"),
         (("arms", {"published": {}}), "arms.published: this name is taken"),
+        (("compare.primary", "ncm"), "compare.primary: 'ncm' is no arm beside baseline; allowed"),
+        (("compare.primary", "baseline"), "allowed are null and ncn, ncn_causal"),
+        (("compare.reference", "x"), "compare.reference: 'x' is no arm beside baseline"),
+        (("arms", {"baseline": {}}), "compare.primary: there is no arm beside baseline; it should"),
+        (("compare.seed_sd", 0), "compare.seed_sd: it should be greater than 0, not 0"),
     ],
 )
 def test_bad_settings_end_with_one_line_that_names_the_key(
@@ -117,7 +122,7 @@ def test_an_arm_is_the_section_with_its_changes(tmp_path: Path) -> None:
         "run_1": {"init": "zero", "frozen": True},
         "wide": {"controller": "none", "match": "none"},
     }
-    params = load_params(changed(tmp_path, ("arms", arms)))
+    params = load_params(changed(tmp_path, ("arms", arms), ("compare.primary", None)))
     assert params.control_network("run_1").init == "zero"
     assert params.control_network("run_1").hidden == params.ncn.hidden
     assert params.baseline_of("wide").match == "none"
@@ -127,7 +132,7 @@ def test_an_arm_is_the_section_with_its_changes(tmp_path: Path) -> None:
 
 def test_an_arm_without_settings_may_be_written_empty(tmp_path: Path) -> None:
     # `dvc exp run -S` writes null as nothing at all.
-    params = load_params(changed(tmp_path, ("arms", {"ncn": None})))
+    params = load_params(changed(tmp_path, ("arms", {"ncn": None}), ("compare.primary", "ncn")))
     assert params.control_network("ncn") == params.ncn
 
 
