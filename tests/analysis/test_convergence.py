@@ -296,6 +296,7 @@ def test_the_stage_is_a_function_of_the_runs_that_params_name(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / PUBLISHED_RUN.parent, PUBLISHED_RUN.parent)
     shutil.copy(PARAMS, "params.yaml")
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
     params = load_params()
     named = [(arm, seed) for arm in params.arms for seed in params.seeds]
     for arm, seed in [*named, ("removed", 9)]:
@@ -369,6 +370,7 @@ def test_a_log_that_cannot_be_used_leaves_the_others_and_says_why(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / PUBLISHED_RUN.parent, PUBLISHED_RUN.parent)
     shutil.copy(PARAMS, "params.yaml")
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
     write_log(training_log("ncn-1"), "ncn", 1)
     broken = training_log("ncn_causal-1")
     broken.write_text("step\ttokens\tloss\n5\t10\t3.0\n10\t20\tnan\n")

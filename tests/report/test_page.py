@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -39,7 +40,7 @@ from ncn.report.page_charts import page_charts, tables_of
 from ncn.report.vega import to_svg
 from ncn.settings import PUBLISHED_SERIES, Params
 from stages import report as stage
-from tests.conftest import profiled
+from tests.conftest import PARAMS, ROOT, profiled
 from tests.results import N_SEQUENCES, VERDICTS, summary_of, write_results
 
 
@@ -152,6 +153,8 @@ def test_complete_inputs_leave_nothing_missing(params: Params) -> None:
 def test_equal_inputs_give_equal_bytes(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "load_params", lambda: params)
     monkeypatch.setattr(report_charts, "to_svg", to_svg)
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
+    shutil.copy(PARAMS, "params.yaml")
     stage.main()
     first = REPORT.read_bytes()
     REPORT.unlink()
@@ -343,6 +346,8 @@ def test_the_published_figure_stands_only_beside_the_published_experiment(params
     for key, value in PUBLISHED_SETTINGS.items():
         section, name = key.split(".")
         changes.setdefault(section, {})[name] = value
+    del changes["train"]["sequences"]
+    changes["train"] |= {"micro_batch_size": 16, "grad_accum_steps": 4}
     same = {name: getattr(params, name).model_copy(update=each) for name, each in changes.items()}
     page = page_of(params.model_copy(update=same))
     assert page.row("published run 1")[1:3] == ["1.5082", "4.5184"]
