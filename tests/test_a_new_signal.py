@@ -24,6 +24,7 @@ from ncn.scan.tables import examine
 from ncn.scan.texts import scan_run
 from ncn.scoring.leak import future_leak
 from ncn.scoring.probes import probe
+from ncn.scoring.questions import questions
 from ncn.settings import Params
 from ncn.signals import SIGNALS, Signal, Site, Width
 from ncn.training.log import LogRow, TrainingLog
@@ -256,3 +257,14 @@ def test_it_is_measured_by_the_benchmark(columns: int) -> None:
     made = workload.forms["eager"](*workload.inputs(5))
     published = {1: 1, 4: 8, 32: 256}[columns]  # heads and width of the published model
     assert [each.shape[-1] for each in made] == [1, 1, 1, published]
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_model_is_asked_about_it_as_about_the_others(
+    tiny: Params, columns: int, arm: str
+) -> None:
+    model = untrained(tiny, arm).eval()
+    found = questions(model, rows(8), {"loss": np.ones((8, 16), np.float32)})["signals"]
+    others = {"beside": 2, "alone": 0, "seeing": 1, "static": 1}[arm]
+    assert found["directions"]["columns"] == tiny.model.n_layers * (others + columns)
+    assert set(found["range"]) == set(ARMS[arm]["signals"])

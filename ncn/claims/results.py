@@ -91,10 +91,9 @@ def below_plain(metrics: Metrics, arm: str) -> Finding:
     if found is None:
         raise MissingError(f"{COMPARISON} has no interval of {arm}")
     value, low, high = found.difference
-    against = {"worse": NO, "negligible": NO, "equivalent": NO}
-    verdict = YES if found.kind == "better" else against.get(found.kind, UNDECIDED)
-    if found.kind == "negligible" and found.by_interval == "better":
-        verdict = NEGLIGIBLE
+    decided = {"better": YES, "negligible": NEGLIGIBLE if high < 0 else NO}
+    decided |= {"worse": NO, "equivalent": NO}
+    verdict = decided.get(found.kind, UNDECIDED)
     return Finding(
         verdict,
         f"delta_ppl {value:+.4f} [{low:+.4f}, {high:+.4f}] over {seeds}"

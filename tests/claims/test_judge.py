@@ -383,20 +383,16 @@ def test_a_verdict_flips_with_its_evidence_and_no_other_does(
 
 def test_equivalent_arms_are_not_below_the_plain_transformer(experiment: Params) -> None:
     content = favourable()
-    compared(put(equivalent=True, delta_ppl=[-0.001, -0.003, 0.001]))(content)
-    assert verdicts(experiment, content)["below_plain.ncn_causal"] == NO
+    above, below = [0.002, 0.001, 0.003], [-0.002, -0.003, -0.001]
+    for ends, verdict in (([-0.001, -0.003, 0.001], NO), (above, NO), (below, NEGLIGIBLE)):
+        compared(put(equivalent=True, delta_ppl=ends))(content)
+        assert verdicts(experiment, content)["below_plain.ncn_causal"] == verdict
 
 
 def test_a_difference_that_holm_takes_for_chance_decides_nothing(experiment: Params) -> None:
     content = favourable()
     content["comparison"]["differences"]["ncn_causal"] |= {"p_holm": 0.06}
     assert verdicts(experiment, content)["below_plain.ncn_causal"] == UNDECIDED
-
-
-def test_a_better_arm_that_is_equivalent_is_really_but_negligibly_so(experiment: Params) -> None:
-    content = favourable()
-    compared(put(equivalent=True, delta_ppl=[-0.002, -0.003, -0.001]))(content)
-    assert verdicts(experiment, content)["below_plain.ncn_causal"] == NEGLIGIBLE
 
 
 def compared_with(params: Params, initialisations: int) -> Params:
