@@ -285,11 +285,11 @@ def plain_arms(params: Params) -> list[str]:
 
 @claim("fp16", "Precision above 4 is where fp16 fails", "3.5", EVALUATE, needs=("precision",))
 def fp16_fails_above_4(metrics: Metrics, arm: str) -> Finding:
-    """Failing is that gradients overflow at 2^16, where a loss scaler starts. Supported if at a
-    forced precision up to 4 they do not, and at 8 and above they do (largest scale at which all
-    are finite, mean over seeds); not supported otherwise. An arm without the clamp (precision_max
-    of 64 or more) that was trained in fp16 decides instead: supported if in most of its runs the
-    loss scale fell below 1, not supported if not.
+    """By the largest loss scale at which all gradients are finite (mean over seeds): not supported
+    if it is below 2^16, where a scaler starts, at a forced precision up to 4, or not below at 8 and
+    above. A scaler that overflows halves its scale and goes on, so the rest takes an arm without
+    the clamp (precision_max of 64 or more) that was trained in fp16, which decides alone: supported
+    if in most of its runs the scale fell below 1, not supported if not; undecided without one.
     """
     scales: dict[float, list[float]] = {}
     gradients: dict[float, list[float]] = {}
@@ -311,7 +311,8 @@ def fp16_fails_above_4(metrics: Metrics, arm: str) -> Finding:
     )
     collapses = unclamped_collapses(metrics)
     if collapses is None:
-        verdict, trained = YES if clear else NO, "No arm without the clamp was trained in fp16"
+        verdict = UNDECIDED if clear else NO
+        trained = "No arm without the clamp was trained in fp16"
     else:
         verdict = YES if 2 * sum(collapses) > len(collapses) else NO
         trained = (

@@ -37,6 +37,7 @@ from tests.conftest import ROOT
 ARMS = ("baseline", "ncn", "ncn_causal")
 VERDICTS = {YES, NEGLIGIBLE, NO, UNDECIDED, UNTESTABLE}
 TIMED = (*ARMS, "plain")
+UNCLAMPED = "free"
 FROM_FIGURES = {"precision_published", "gates_published"}  # of run 1 alone: no metrics change them
 Change = Callable[[dict[str, Any]], None]
 
@@ -83,6 +84,7 @@ def favourable() -> dict[str, Any]:
     curves = every(curve)
     for seed in (1, 2):
         curves[f"baseline-{seed}"] |= {"grammar_95": phase(300)}
+        curves[f"{UNCLAMPED}-{seed}"] = {"stability": {"loss_scale_min": 0.5}}
     tests = {
         "specialisation": {"precision": {"layer_means": [1.0, 1.5, 0.7, 1.0], "p_holm": 0.01}},
         "word": {"occurrences": 90, "matched": 99, "signals": {}, "deeper": DEEPER},
@@ -145,8 +147,9 @@ def favourable() -> dict[str, Any]:
 
 @pytest.fixture
 def experiment(published: Params) -> Params:
-    """The published experiment, over two seeds, with an arm that is not widened."""
+    """The published experiment, over two seeds, with an arm not widened and one without clamp."""
     arms = published.arms | {"plain": {"controller": "none", "match": "none"}}
+    arms |= {UNCLAMPED: {"salience": "reactive", "precision_max": 1000.0}}
     return published.model_copy(update={"seeds": [1, 2], "arms": arms})
 
 
@@ -179,7 +182,7 @@ def in_each_run(name: str, key: str, change: Change) -> Change:
 def curves(change: Change) -> Change:
     def apply(content: dict[str, Any]) -> None:
         for run, curve in content["convergence"]["runs"].items():
-            if not run.startswith("baseline"):
+            if not run.startswith(("baseline", UNCLAMPED)):
                 change(curve)
 
     return apply
@@ -346,9 +349,6 @@ WIDENED = {"training_step": {"arms": {arm: {"ratio": 1.0} for arm in ARMS}}}
         ("overhead", put(benchmark=SLOW), NO),
         ("overhead", put(benchmark=WIDENED), UNDECIDED),
         ("overhead", put(benchmark={}), UNDECIDED),
-        ("fp16", probes(half_precision=overflowing([])), NO),
-        ("fp16", probes(half_precision=overflowing([64.0])), NO),
-        ("fp16", probes(half_precision=overflowing([4.0, 8.0, 64.0])), NO),
         ("fp16", probes(half_precision=[]), UNDECIDED),
         ("cache", cache(difference=3.0, salience="reactive"), NO),
         ("cache_salience", cache(salience_difference=3.0, salience="reactive"), NO),
@@ -459,24 +459,26 @@ def test_runs_are_pooled_as_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lowest", "verdict", "words"),
+    ("lowest", "overflows", "verdict", "words"),
     [
-        (None, YES, "No arm without the clamp was trained in fp16"),
-        (0.5, YES, "2 of 2 runs drove the loss scale below 1"),
-        (32768.0, NO, "0 of 2 runs drove"),
+        (None, [8.0, 64.0], UNDECIDED, "No arm without the clamp was trained in fp16"),
+        (None, [], NO, "No arm without the clamp"),
+        (None, [64.0], NO, "No arm without the clamp"),
+        (None, [4.0, 8.0, 64.0], NO, "2^18 at 1, 2^15 at 4"),
+        (0.5, [4.0, 8.0, 64.0], YES, "2 of 2 runs drove the loss scale below 1"),
+        (32768.0, [8.0, 64.0], NO, "0 of 2 runs drove"),
     ],
 )
-def test_an_arm_without_the_clamp_decides_about_fp16(
-    experiment: Params, lowest: float | None, verdict: str, words: str
+def test_an_arm_without_the_clamp_decides_about_fp16_and_gradients_can_only_rule_it_out(
+    experiment: Params, lowest: float | None, overflows: Sequence[float], verdict: str, words: str
 ) -> None:
-    arms = experiment.arms | {"free": {"salience": "reactive", "precision_max": 1000.0}}
     content = favourable()
+    probes(half_precision=overflowing(overflows))(content)
     for seed in (1, 2):
         log = {"stability": {"loss_scale_min": lowest}}
-        content["convergence"]["runs"][f"free-{seed}"] = log
-    params = experiment.model_copy(update={"arms": arms})
-    assert verdicts(params, content)["fp16.ncn"] == verdict
-    assert words in evidence(params, content, "fp16.ncn")
+        content["convergence"]["runs"][f"{UNCLAMPED}-{seed}"] = log
+    assert verdicts(experiment, content)["fp16.ncn"] == verdict
+    assert words in evidence(experiment, content, "fp16.ncn")
 
 
 def test_run_1_is_judged_by_its_own_series(experiment: Params) -> None:
@@ -654,7 +656,8 @@ def test_a_missing_input_is_named_and_nothing_breaks(experiment: Params, name: s
     assert {each["verdict"] for each in found} <= {YES, UNDECIDED}
     undecided = [each for each in found if each["verdict"] == UNDECIDED]
     assert undecided
-    assert all(each["evidence"].startswith("Missing: ") for each in undecided)
+    named = ("Missing: ", "Largest finite loss scale")  # the latter goes on to name what it lacks
+    assert all(each["evidence"].startswith(named) for each in undecided)
 
 
 def poisoned(value: Any) -> Any:
