@@ -89,7 +89,7 @@ def favourable() -> dict[str, Any]:
         "specialisation": {"precision": {"layer_means": [1.0, 1.5, 0.7, 1.0], "p_holm": 0.01}},
         "word": {"occurrences": 90, "matched": 99, "signals": {}, "deeper": DEEPER},
         "gain_range": {"low": 0.991, "high": 1.04, "share_inside": 1.0},
-        "easy_tokens": common(0.8, 0.2),
+        "easy_tokens": common(0.8, 0.05),
     }
     probes = {
         "cache": {
@@ -338,9 +338,10 @@ WIDENED = {"training_step": {"arms": {arm: {"ratio": 1.0} for arm in ARMS}}}
         ("but", scan("word", reason="2 occurrences"), UNDECIDED),
         ("gain_range", scan("gain_range", share_inside=0.4), NO),
         ("gate", gate(0.9, 0.8), NO),
+        ("gate", gate(0.9, 0.45), NO),  # half closed is not off
         ("gate", gate(0.9, 0.8, difference=(-0.01, -0.02, -0.001)), NEGLIGIBLE),
         ("gate", probes(gate_closed={"all": 0.5, "layers": [0.1, 0.2]}), NO),
-        ("gate", unlike(gate(0.8, 0.3), gate(0.8, 0.3, difference=(0.1, 0, 0.2))), UNDECIDED),
+        ("gate", unlike(gate(0.8, 0.05), gate(0.8, 0.05, difference=(0.1, 0, 0.2))), UNDECIDED),
         ("shielding", ratios([0.0, 7.0], [0.0, 0.5]), NO),
         ("shielding", ratios([0.2, 0.5], [0.0, 0.5]), NO),
         ("shielding", unlike(ratios([0.0, 0.5]), ratios([0.0, 1.5])), UNDECIDED),
@@ -437,7 +438,7 @@ def test_a_rule_is_not_harder_to_meet_with_more_seeds(experiment: Params) -> Non
             "p_holm": 0.4,
         }
         scans["word"]["deeper"]["p_tokens"] = 0.4
-        scans["easy_tokens"] = common(0.8, 0.6, difference=(-0.1, -0.2, 0.1))
+        scans["easy_tokens"] = common(0.8, 0.2, difference=(-0.1, -0.2, 0.1))
         probes["probes"]["gradient_by_gain"]["ratio"][0] = [0.0, 0.9]
         probes["probes"]["gate_closed"]["layers"] = [0.1, 0.02]
         probes["probes"]["half_precision"] = overflowing([64.0])
