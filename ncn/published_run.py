@@ -59,6 +59,7 @@ PUBLISHED_HEATMAPS = {
     "precision": (0.675, 0.750),
     "ffn_gate": (0.478, 0.523),
 }
+NEAR_ZERO = 0.1  # a gate below it is as good as closed
 GAIN_RANGE = (0.99, 1.05)  # in which all gains are said to stay
 PRECISION_CLAMP = 4.0  # above which fp16 is said to fail
 PLAIN_PLATEAU = (5.5, 6.0)  # perplexity at which plain transformers of the class are said to stop

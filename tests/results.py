@@ -44,7 +44,13 @@ CURVE = {
     "power_law": {"a": None, "b": None, "c": None, "reason": "the fit did not converge"},
 }
 ENDS = [-0.25, -0.3, -0.2]
-VERDICTS = ("supported", "not supported", "undecided at this scale", "not testable here")
+VERDICTS = (
+    "supported",
+    "real but negligible",
+    "not supported",
+    "undecided at this scale",
+    "not testable here",
+)
 TEXT = ["Tim", "my", "·was", "·sad", "."]
 N_SEQUENCES = 120
 

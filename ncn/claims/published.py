@@ -1,10 +1,9 @@
 """Rules about the published run alone: what its own figures say of its claims."""
 
 from ncn.claims.rule import NO, REPORT, YES, Finding, Metrics, claim
-from ncn.published_run import PUBLISHED_HEATMAPS
+from ncn.published_run import NEAR_ZERO, PUBLISHED_HEATMAPS
 
 NEUTRAL = 1.0  # a precision above it sharpens attention
-NEAR_ZERO = 0.1  # a gate below it is as good as closed
 
 
 @claim("precision_published", "In run 1, precision rises above 1.0", "5", REPORT, needs=None)

@@ -24,8 +24,7 @@ Signals = dict[str, Tensor]
 # The published clamp is at 4: values below it, at it, and well above.
 FORCED_PRECISIONS = (1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
 FP16_LARGEST = 65504.0
-PROBED_SCALE = 4  # log2; small gradients keep their digits, and large ones have 2^12 of room
-FEW_ROWS = 2  # of what takes a gradient: seconds on a CPU
+FEW_ROWS = 2  # of what takes long: seconds on a CPU
 CACHED_TOKENS = 32  # read one at a time from the cache, the rest of the row at once
 BRANCHES = ("attention", "feed_forward")  # of a block: what the gain scales
 GAIN_DOSES = (0.0, 0.25, 0.5)  # what a gain is multiplied by
@@ -114,7 +113,7 @@ def gradient_by_gain(model: LanguageModel, rows: AnyRows) -> dict[str, Any]:
         doses: what the gain is multiplied by. ratio: by layer and dose, the gradient's norm over
             that at the trained gain [L, doses]; null where there is no gradient to begin with.
     """
-    tokens, targets, conditions = split_rows(rows[:FEW_ROWS], next(model.parameters()).device)
+    tokens, targets, conditions = split_rows(rows[: 2 * FEW_ROWS], next(model.parameters()).device)
     n_layers = model.config.n_layers
     weights = [
         [
@@ -153,64 +152,68 @@ def _norm(tensors: Sequence[Tensor]) -> float:
 def half_precision(model: LanguageModel, rows: AnyRows) -> list[dict[str, Any]]:
     """What fp16 does to loss and gradients when every query is scaled by a forced precision.
 
-    A loss scale s multiplies every gradient of fp16, whose largest number is 65504. Scaling by a
-    power of two is exact there, so one pass at PROBED_SCALE tells the largest scale that stays
-    finite: of all weights' gradients and of the gradient at each linear layer's output.
+    A loss scale s multiplies every gradient, and the largest number of fp16 is 65504: gradients g
+    stay finite up to s = 65504 / max |g|. g are those that fp16 autocast holds in fp16, of the
+    output, weights and biases of every linear layer and of the output head. They are computed in
+    fp32, since a CPU only imitates fp16: on trained models of the default size, the scale found is
+    that of fp16 itself, or half of it, up to a precision of 16, and a quarter to an eighth at 64.
+    It grows with the number of tokens, over which the loss is a mean.
 
     Returns:
-        For each of FORCED_PRECISIONS: precision; loss, in fp32, nats a token; loss_fp16, the same
-        under fp16 autocast (null where it is not finite); qkv_gradient, the norm of the gradient
-        of all qkv weights in fp32; scale_log2, of the largest power-of-two loss scale at which
-        all gradients are finite (null: none that was looked for).
+        For each of FORCED_PRECISIONS: precision; loss, nats a token; loss_fp32 and loss_fp16, of
+        the first FEW_ROWS, the latter under fp16 autocast (null where it is not finite);
+        qkv_gradient, the norm of the gradient of all qkv weights; scale_log2, of the largest
+        power-of-two loss scale at which all gradients are finite.
     """
     device = next(model.parameters()).device
-    tokens, targets, conditions = split_rows(rows[:FEW_ROWS], device)
-    qkv = [model.get_submodule(f"blocks.{n}.attention.qkv") for n in range(model.config.n_layers)]
-    queries = [parameter for each in qkv for parameter in each.parameters()]
+    tokens, targets, conditions = split_rows(rows, device)
+    few = split_rows(rows[:FEW_ROWS], device)
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    weights = list(model.parameters())
+    qkv = [
+        parameter
+        for layer in range(model.config.n_layers)
+        for parameter in model.get_submodule(f"blocks.{layer}.attention.qkv").parameters()
+    ]
+    weights: list[Tensor] = [parameter for each in linears for parameter in each.parameters()]
+    weights.append(model.embedding.weight)
 
     def forced(precision: float) -> Callable[[Signals], Signals]:
         return lambda signals: (
             signals | {"precision": torch.full_like(signals["precision"], precision)}
         )
 
-    def largest_scale(precision: float) -> tuple[float, float | None]:
-        """The fp16 loss, and log2 of the scale."""
-        outputs: list[Tensor] = []
+    outputs: list[Tensor] = []
 
-        def seen(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            if output.requires_grad:
-                outputs.append(output)
+    def seen(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        outputs.append(output)
 
-        with ExitStack() as hooks:
-            for linear in linears:
-                hooks.callback(linear.register_forward_hook(seen).remove)
-            hooks.enter_context(signals_changed(model, forced(precision)))
-            with torch.autocast(device.type, dtype=torch.float16):
-                low, _ = model.loss(tokens, targets, conditions)
-        for scale in (PROBED_SCALE, PROBED_SCALE - 10, PROBED_SCALE - 20):
-            gradients = torch.autograd.grad(
-                low * 2.0**scale, [*outputs, *weights], retain_graph=True, allow_unused=True
-            )
-            peak = max(g.abs().max().item() for g in gradients if g is not None)
-            if math.isfinite(peak) and peak > 0:
-                return low.item(), scale + math.floor(math.log2(FP16_LARGEST / peak))
-        return low.item(), None
+    def detached(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        return output.detach()
 
     results = []
     for precision in FORCED_PRECISIONS:
-        with signals_changed(model, forced(precision)):
+        outputs.clear()
+        with ExitStack() as hooks:
+            hooks.enter_context(signals_changed(model, forced(precision)))
+            with torch.inference_mode():
+                high = model.loss(*few)[0].item()
+                with torch.autocast(device.type, dtype=torch.float16):
+                    low = model.loss(*few)[0].item()
+            for linear in linears:
+                hooks.callback(linear.register_forward_hook(seen).remove)
+            # Of the tied embedding, autocast holds only what the output head gives in fp16.
+            hooks.callback(model.embedding.register_forward_hook(detached).remove)
             loss, _ = model.loss(tokens, targets, conditions)
-        norm = _norm(torch.autograd.grad(loss, queries))
-        low, scale = largest_scale(precision)
+        gradients = torch.autograd.grad(loss, [*qkv, *outputs, *weights], allow_unused=True)
+        largest = max(g.abs().max().item() for g in gradients if g is not None)
         results.append(
             {
                 "precision": precision,
                 "loss": loss.item(),
+                "loss_fp32": high,
                 "loss_fp16": low if math.isfinite(low) else None,
-                "qkv_gradient": norm,
-                "scale_log2": scale,
+                "qkv_gradient": _norm([g for g in gradients[: len(qkv)] if g is not None]),
+                "scale_log2": math.floor(math.log2(FP16_LARGEST / largest)) if largest else None,
             }
         )
     return results
