@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -39,7 +40,7 @@ from ncn.report.page_charts import page_charts, tables_of
 from ncn.report.vega import to_svg
 from ncn.settings import PUBLISHED_SERIES, Params
 from stages import report as stage
-from tests.conftest import profiled
+from tests.conftest import ROOT, profiled
 from tests.results import N_SEQUENCES, VERDICTS, summary_of, write_results
 
 
@@ -150,6 +151,8 @@ def test_complete_inputs_leave_nothing_missing(params: Params) -> None:
 
 
 def test_equal_inputs_give_equal_bytes(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("dvc.yaml", "params.yaml"):  # which settings and files the stage says it reads
+        shutil.copy(ROOT / name, name)
     monkeypatch.setattr(stage, "load_params", lambda: params)
     monkeypatch.setattr(report_charts, "to_svg", to_svg)
     stage.main()
