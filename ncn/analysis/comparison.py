@@ -436,9 +436,9 @@ def _as_trained(
     if not reads_the_future(summary[arm]) or "causal" not in scores:
         return ""
     text = (
-        " That is its score on the history alone. As trained it reads the future (a later token"
-        f" moves earlier logits by up to {summary[arm]['future_leak']:.3g}); its"
-        f" {scores['as_trained']['ppl']:.4f} so is no language model's."
+        " All this is scored causally, on the history alone: as trained it reads the future (a"
+        f" later token moves earlier logits by up to {summary[arm]['future_leak']:.3g}), and its"
+        f" {scores['as_trained']['ppl']:.4f} is no language model's."
     )
     if "reactive" in scores:
         text += f" As the preprint generates (3.2, reactively): {scores['reactive']['ppl']:.4f}."

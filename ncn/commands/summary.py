@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ncn.analysis.verdict import reads_the_future
+from ncn.common.errors import InputError
 from ncn.common.files import read_json
 from ncn.common.nested import leaves
 from ncn.common.paths import COMPARISON, REPORT, SUMMARY
@@ -107,7 +108,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Print what a person wants to see after `dvc repro`."""
     summary, comparison = read_json(SUMMARY), read_json(COMPARISON)
     before = committed(SUMMARY)
-    print(table(summary, comparison["arms"]), *comparison["in_words"].values(), sep="\n")
+    try:
+        print(table(summary, comparison["arms"]))
+    except KeyError as error:
+        raise InputError(f"{COMPARISON} has no {error}: run `dvc repro`") from None
+    print(*comparison["in_words"].values(), sep="\n")
     if taken := times():
         print("times, as the stages last ran here:", taken, sep="\n")
     same = "none is committed" if before is None else differences(summary, json.loads(before))

@@ -109,8 +109,8 @@ def test_an_arm_trained_to_see_the_future_is_scored_without_and_the_rest_is_besi
     scores = {"as_trained": {"ppl": 2.25}, "causal": {"ppl": 2.5}, "reactive": {"ppl": 3.25}}
     for n_seeds in (1, 2):
         said = words(-0.2, -0.1, n_seeds, leak=0.7, scores=scores)
-        assert "its score on the history alone" in said
-        assert "up to 0.7); its 2.2500 so is no language model's." in said
+        assert "All this is scored causally, on the history alone: as trained it reads" in said
+        assert "up to 0.7), and its 2.2500 is no language model's." in said
         assert "As the preprint generates (3.2, reactively): 3.2500." in said
     assert "reads the future" not in words(-0.2, -0.1)
 

@@ -10,7 +10,7 @@ import pytest
 
 from ncn.__main__ import COMMANDS
 from ncn.commands.readme import DVC_LOCK, block, filled
-from ncn.commands.summary import committed
+from ncn.commands.summary import committed, table
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
 from ncn.common.paths import COMPARISON, PUBLISHED_RUN, SUMMARY, evaluation_metrics, run_name
@@ -63,6 +63,21 @@ def test_a_figure_that_changed_is_noticed(run: Params, path: Path, keys: tuple[s
     inner[keys[-1]] *= 2
     path.write_text(json.dumps(content))
     assert block() != before
+
+
+def test_the_terminals_table_has_a_line_an_arm(run: Params) -> None:
+    summary, comparison = read_json(SUMMARY), read_json(COMPARISON)
+    lines = table(summary, comparison["arms"]).splitlines()
+    assert [line.split()[0] for line in lines] == ["arm", *run.arms]
+    assert "sees the future as trained?" in lines[0]
+    assert "-0.0123 [-0.0235, +0.0035]" in lines[2]
+    assert "1,056,897" in lines[2]
+
+
+def test_scores_that_are_no_language_models_have_columns_of_their_own(run: Params) -> None:
+    rows = [line.split(" | ") for line in block().splitlines() if line.startswith("| `")]
+    assert [row[-2:] for row in rows] == [["–", "– |"], ["3.0042", "3.9876 |"], ["–", "3.9876 |"]]
+    assert "of these checkpoints" in block()
 
 
 def test_the_source_is_that_of_the_run_and_not_of_the_settings(run: Params) -> None:

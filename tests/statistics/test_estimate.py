@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from ncn.analysis.verdict import FEWEST_CLUSTERS
 from ncn.statistics.estimate import (
     Estimate,
     equivalence,
@@ -69,6 +70,21 @@ def test_a_95_percent_interval_covers_a_known_effect_93_to_97_times_in_100(
     design: tuple[int, float, float, float],
 ) -> None:
     assert 0.93 <= coverage(design) <= 0.97
+
+
+def test_few_and_skewed_clusters_cover_less_than_is_said() -> None:
+    """Why a verdict warns below FEWEST_CLUSTERS: differences as skewed as an exponential."""
+    covered = {20: 0, FEWEST_CLUSTERS: 0}
+    for experiment in range(EXPERIMENTS):
+        draw = np.random.default_rng(experiment)
+        for n in covered:
+            tokens, base = np.full(n, 250.0), np.full((1, n), BASELINE_LOSS)
+            arm = base + EFFECT + 0.03 * (draw.exponential(1, (1, n)) - 1)
+            sums = [arm * tokens, base * tokens]
+            result = estimate(sums, tokens, loss_difference, 199, 1)
+            covered[n] += abs(result.value - EFFECT) <= result.half_width(0.95)
+    assert 0.89 <= covered[20] / EXPERIMENTS < 0.93
+    assert covered[FEWEST_CLUSTERS] > covered[20]
 
 
 def test_the_nested_percentile_bootstrap_would_not_pass() -> None:
