@@ -33,6 +33,7 @@ from ncn.model.inputs import validation_rows
 from ncn.scoring.leak import future_leak
 from ncn.scoring.losses import clusters_of, forms_of, mean_by, mean_over, score_tokens
 from ncn.scoring.probes import probe
+from ncn.scoring.questions import questions
 from ncn.scoring.yardsticks import yardsticks
 from ncn.settings import load_params
 from ncn.settings.stage_inputs import StageInputs
@@ -71,6 +72,7 @@ def main() -> None:
         leak = future_leak(model, few, params.seed)
         counts = yardsticks(open_rows(TOKENS, "train"), rows.tokens, meta["vocab_size"])
         probes = probe(model, few)
+        answers = questions(model, rows, losses)
     unit = meta["split"]["unit"]
     kind = "sequence" if unit == "sequence" else "story"
     clusters = clusters_of(validation.tokens, unit, meta["end_of_text"])[chosen]
@@ -90,6 +92,7 @@ def main() -> None:
         "future_leak": leak,
         "yardsticks": counts._asdict(),
         "probes": probes,
+        "questions": answers,
     }
     sequences = np.broadcast_to(chosen[:, None], losses["loss"].shape)
     inputs.check()

@@ -19,6 +19,7 @@ from ncn.analysis.convergence import (
     sample_efficiency,
     tokens_to_reach,
 )
+from ncn.analysis.descent import descent
 from ncn.common.errors import InputError
 from ncn.common.tsv import read_tsv
 from ncn.settings import Convergence
@@ -177,7 +178,8 @@ def analyse_log(
     """Read and analyse one log. A log that is missing, empty or not finite is said to be so."""
     steady: dict[str, Any] = {}
     try:
-        steady = {"stability": stability(read_tsv(path), warmup_steps)}
+        rows = read_tsv(path)
+        steady = {"stability": stability(rows, warmup_steps), "descent": descent(rows)}
         curve = read_curve(path, tokens_per_step)
     except InputError as error:
         return Log(arm, steady | {"reason": str(error)}, [], missing=str(error))

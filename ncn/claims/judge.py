@@ -20,7 +20,7 @@ with its name, another experiment than the published one gives "not testable her
 from collections.abc import Iterator
 from typing import Any
 
-from ncn.claims import control, published, results, training
+from ncn.claims import context, control, published, results, rivals, signals, training
 from ncn.claims.rule import (
     UNDECIDED,
     UNTESTABLE,
@@ -54,6 +54,20 @@ CLAIMS: tuple[Claim, ...] = (
     training.published_control_was_trained,
     published.precision_rises,
     published.gates_approach_zero,
+    rivals.dynamic_beats_static,
+    context.tonic_matters,
+    context.word_order_tells,
+    context.adiabatic,
+    context.late_positions_gain,
+    signals.neither_collapsed_nor_stereotyped,
+    signals.sparse_intervention,
+    signals.gain_and_gate_separate,
+    signals.argmax_at_clamp,
+    signals.precision_needs_clamp,
+    rivals.zero_start_shocks,
+    rivals.smoother_descent,
+    rivals.sample_efficiency,
+    rivals.better_calibrated,
 )
 
 
@@ -88,7 +102,7 @@ def _judged(claim: Claim, metrics: Metrics) -> Iterator[dict[str, Any]]:
         yield {
             "id": claim.name if arm is None else f"{claim.name}.{arm}",
             "claim": claim.text,
-            "source": f"preprint {claim.section}",
+            "source": f"preprint {claim.section}".rstrip(),  # not every claim has one
             **_found(claim, metrics, arm)._asdict(),
             "arm": arm,
             "rule": claim.rule_in_words,

@@ -50,7 +50,7 @@ def scores_directory(run: str) -> Path:
 # people read of them `ncn.analysis.records` copies to metrics/ and plots/, which git keeps.
 TRAINING = "training.json"  # parameters, FLOPs, first and last loss
 LOG = "log.tsv"  # the logged points, one a line
-SCORES = "scores.json"  # validation loss, leak, yardsticks, probes
+SCORES = "scores.json"  # validation loss, leak, yardsticks, probes, questions
 SEQUENCES = "sequences.tsv"  # the loss of each validation sequence, one a line
 CLUSTERS = "clusters.tsv"  # of each story (or row, where the split cuts stories apart), one a line
 
