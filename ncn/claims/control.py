@@ -36,7 +36,7 @@ SMALL_COST = 0.05  # share of time or FLOPs
 ROUNDING = 1e-3  # of the largest logit: what a different order of sums may change
 SAME_LOSS = 0.01  # nats a token: less costs nothing
 SCALER_START = 16  # log2 of the loss scale that a scaler starts at
-UNCLAMPED = 64.0  # a precision_max from there on is no limit in practice
+UNCLAMPED = 32.0  # a precision_max from there on is no limit in practice
 
 
 @claim(
@@ -287,7 +287,7 @@ def fp16_fails_above_4(metrics: Metrics, arm: str) -> Finding:
     """By the largest loss scale at which all gradients are finite (mean over seeds): not supported
     if it is below 2^16, where a scaler starts, at a forced precision up to 4, or not below at 8 and
     above. A scaler that overflows halves its scale and goes on, so the rest takes an arm without
-    the clamp (precision_max of 64 or more) that was trained in fp16, which decides alone: supported
+    the clamp (precision_max of 32 or more) that was trained in fp16, which decides alone: supported
     if in most of its runs the scale fell below 1, not supported if not; undecided without one.
     """
     scales: dict[float, list[float]] = {}
