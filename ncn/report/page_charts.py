@@ -30,6 +30,7 @@ def logged() -> dict[str, tuple[str, bool]]:
         "penalty": ("homeostatic penalty", True),
         "grad_norm": ("gradient norm", True),
         "loss_scale": ("loss scale", True),
+        "pooling_entropy": ("entropy of the salience pooling (1: a plain mean)", False),
     } | {f"{name}_mean": (f"mean {signal.words}", False) for name, signal in SIGNALS.items()}
 
 

@@ -25,14 +25,15 @@ class LogRow(NamedTuple):
     skipped: int  # steps whose scaled gradient overflowed, so that the weights stayed
     spikes: int  # steps whose loss stood out, see `ncn.training.spikes`
     signals: dict[str, float]  # the mean of each that the arm has, on rows of the last step
+    pooling_entropy: float | None  # of the salience, 1: a plain mean; None where nothing is pooled
     val_loss: float | None  # on the fixed validation subset, nats a token
 
     def columns(self) -> dict[str, float | None]:
         """The row as a table has it: one column NAME_mean for each declared signal."""
         row = self._asdict()
-        signals, val_loss = row.pop("signals"), row.pop("val_loss")
-        means = {f"{name}_mean": signals.get(name) for name in SIGNALS}
-        return row | means | {"val_loss": val_loss}
+        signals = row.pop("signals")
+        after = {name: row.pop(name) for name in ("pooling_entropy", "val_loss")}
+        return row | {f"{name}_mean": signals.get(name) for name in SIGNALS} | after
 
 
 class TrainingLog:
@@ -59,6 +60,7 @@ class TrainingLog:
         lr: float,
         signals: Mapping[str, float] = MappingProxyType({}),
         val_loss: float | None = None,
+        pooling_entropy: float | None = None,
     ) -> LogRow:
         """Make a row of the steps since the last one.
 
@@ -76,6 +78,7 @@ class TrainingLog:
             skipped=sum(result.skipped for result in self._window),
             spikes=self._spikes,
             signals=dict(signals),
+            pooling_entropy=pooling_entropy,
             val_loss=val_loss,
         )
         self.rows.append(row)

@@ -87,6 +87,13 @@ def signal_means(model: LanguageModel, rows: AnyRows) -> dict[str, float]:
     return {name: signals[name].mean().item() for name in signals if name in control.signals}
 
 
+def pooling_entropy(model: LanguageModel, rows: AnyRows) -> float | None:
+    """How widely the salience pools rows [B, T + 1], mean over them and its heads."""
+    tokens, _, _ = split_rows(rows, next(model.parameters()).device)
+    entropy = model.pooling_entropy(tokens)
+    return None if entropy is None else entropy.mean().item()
+
+
 def train_model(
     model: LanguageModel,
     rows: AnyRows,
@@ -154,12 +161,13 @@ def train_model(
             if step % train.log_every and step < max_steps:
                 continue
             engine.whole_model()
-            means = signal_means(model, batch_rows[: train.micro_batch_size])
+            seen = batch_rows[: train.micro_batch_size]
+            means, entropy = signal_means(model, seen), pooling_entropy(model, seen)
             val_loss = None
             look = step == max_steps or _passed(train.validation.every, log.rows, step)
             if look and validation is not None:
                 val_loss = validation_loss(model, validation, train.micro_batch_size)
-            row = log.close_row(step, step * tokens_per_step, lr, means, val_loss)
+            row = log.close_row(step, step * tokens_per_step, lr, means, val_loss, entropy)
             if look:
                 progress.say(_seen(row, max_steps, sample(model) if sample else ""))
                 model.train()
