@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from ncn.commands.profile import apply_profile
+from ncn.common.paths import sequence_losses
 from ncn.common.tsv import read_tsv
 from ncn.corpus.tokenizer import train_tokenizer
 from ncn.model import load_model
@@ -82,7 +83,7 @@ def test_every_run_has_a_card(project: Project, arm: str, monkeypatch: pytest.Mo
 
 def test_every_arm_scores_the_same_sequences(project: Project) -> None:
     def sequences(arm: str) -> list[str]:
-        rows = read_tsv(project.folder / f"plots/evaluate/{arm}-1.tsv")
+        rows = read_tsv(project.folder / sequence_losses(f"{arm}-1"))
         return [row["sequence"] for row in rows]
 
     assert sequences("baseline") == sequences("ncn") == sequences("ncn_causal")
