@@ -33,8 +33,8 @@ RUN = "ncn_causal-1"
 OUTPUTS = (
     f"data/models/{RUN}/model.safetensors",
     f"data/models/{RUN}/config.json",
-    f"plots/train/{RUN}.tsv",
-    f"metrics/train/{RUN}.json",
+    f"data/models/{RUN}/log.tsv",
+    f"data/models/{RUN}/training.json",
     "dvc.lock",
 )
 COMMANDS = {

@@ -54,7 +54,7 @@ def test_two_processes_killed_end_as_if_nothing_had_happened(tmp_path: Path) -> 
     params["saving"]["every_steps"] = 10
     YAML().dump(params, path)
     project.run("dvc", "repro", "tokenize")
-    outputs = ("data/models/ncn-1/model.safetensors", "plots/train/ncn-1.tsv")
+    outputs = ("data/models/ncn-1/model.safetensors", "data/models/ncn-1/log.tsv")
 
     project.run(*TRAIN)
     undisturbed = [(project.folder / name).read_bytes() for name in outputs]

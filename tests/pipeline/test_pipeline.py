@@ -9,12 +9,15 @@ import importlib
 import json
 import math
 import shutil
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ncn.commands.profile import apply_profile
+from ncn.common.paths import sequence_losses
 from ncn.common.tsv import read_tsv
 from ncn.corpus.tokenizer import train_tokenizer
 from ncn.model import load_model
@@ -63,7 +66,7 @@ def test_the_arms_stand_side_by_side(project: Project) -> None:
         assert entry["delta_ppl"] == pytest.approx(difference)
         assert set(arms[arm]["scores"]) >= {"as_trained", "reactive"}
     assert "reads the future" in project.metrics("compare.json")["in_words"]["ncn"]
-    for place in ("report.html", "curves.tsv", "brain_scan/scan.tsv", "clusters/ncn-1.tsv"):
+    for place in ("report.html", "curves.tsv", "brain_scan/scan.tsv", "train/ncn-1.tsv"):
         assert (project.folder / "plots" / place).stat().st_size > 0
 
 
@@ -80,7 +83,7 @@ def test_every_run_has_a_card(project: Project, arm: str, monkeypatch: pytest.Mo
 
 def test_every_arm_scores_the_same_sequences(project: Project) -> None:
     def sequences(arm: str) -> list[str]:
-        rows = read_tsv(project.folder / f"plots/evaluate/{arm}-1.tsv")
+        rows = read_tsv(project.folder / sequence_losses(f"{arm}-1"))
         return [row["sequence"] for row in rows]
 
     assert sequences("baseline") == sequences("ncn") == sequences("ncn_causal")
@@ -174,6 +177,39 @@ def test_one_setting_reruns_only_what_depends_on_it_and_the_metrics_show_it(
     assert change["new"] == project.metrics("summary.json")["ncn"]["delta_ppl"]
     assert load_params(project.folder / "params.yaml").ncn.hidden == 16
     assert "ncn.delta_ppl" in project.run("dvc", "metrics", "diff")
+    project.run("git", "checkout", "params.yaml")
+    again = ran(project.run("dvc", "repro"))
+    assert again == {"compare", "convergence", "brain_scan", "generate", "report"}  # none trains
+    assert project.metrics("summary.json") == before
+
+
+def test_a_setting_that_changes_while_a_stage_runs_is_not_recorded(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    clone = fresh_clone(tmp_path / "project", environment)
+    settings = clone.folder / "params.yaml"
+    text = settings.read_text()
+    assert "  epochs: 0.2" in text
+    settings.write_text(text.replace("  epochs: 0.2", "  epochs: 8"))
+    clone.run("dvc", "repro", "tokenize")
+    begun = settings.read_text()
+    command = ["dvc", "repro", "train@baseline-1"]
+    with subprocess.Popen(
+        command, cwd=clone.folder, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as training:  # fmt: skip
+        while not list(clone.folder.glob("plots/train/*.tsv")):
+            assert training.poll() is None
+            time.sleep(0.05)
+        settings.write_text(begun.replace("  lr: 3.0e-3", "  lr: 6.0e-3"))
+        output, _ = training.communicate()
+    (line,) = [line for line in output.splitlines() if line.startswith("error:")]
+    assert "train@baseline-1: changed while the stage ran: params.yaml: train was" in line
+    assert training.returncode != 0
+    assert not (clone.folder / "data/models/baseline-1").exists()
+    settings.write_text(begun)
+    assert "going on after step" in clone.run(*command)
+    assert "lr: 0.003" in clone.lock
 
 
 def hub_files(folder: Path) -> tuple[bytes, bytes, bytes]:

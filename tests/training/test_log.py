@@ -35,11 +35,12 @@ def test_a_row_holds_the_means_since_the_one_before() -> None:
     log.close_row(2, 20, 0.5)
     log.add(step(1.0))
     log.add(step(1.0, skipped=True, grad_norm=float("inf"), loss_scale=8.0))
-    row = log.close_row(4, 40, 0.25, {"gain": 0.9}, 1.5)
+    row = log.close_row(4, 40, 0.25, {"gain": 0.9}, 1.5, 0.8)
     assert [each.loss for each in log.rows] == [3.0, 1.0]
     assert (row.grad_norm, row.loss_scale, row.skipped) == (2.0, 8.0, 1)
-    told = {"gain_mean": 0.9, "precision_mean": None, "ffn_gate_mean": None, "val_loss": 1.5}
-    assert list(row.columns().items())[-4:] == list(told.items())
+    means = {"gain_mean": 0.9, "precision_mean": None, "ffn_gate_mean": None}
+    last = means | {"pooling_entropy": 0.8, "val_loss": 1.5}
+    assert list(row.columns().items())[-5:] == list(last.items())
     log.add(step(1.0, skipped=True, grad_norm=float("inf")))
     assert log.close_row(5, 50, 0.1).grad_norm is None
 

