@@ -115,7 +115,7 @@ def gate(z: float) -> float:
 PENALTY = published_penalty(read_tsv(ROOT / PUBLISHED_RUN))
 # Figures that prose may tell, by the sentence, and what they are: read here, made nowhere.
 TRUE = {
-    r"perplexity of ([\d.]+) for (\d+) M parameters": [
+    r"perplexity of\s+([\d.]+) for (\d+) M parameters": [
         f"{PUBLISHED_RUN_1['val_ppl']:.2f}", f"{PUBLISHED_RUN_1['parameters'] / 1e6:.0f}",
     ],
     r"TinyStoriesV2 \(([\d.]+) GB": [f"{2_227_753_162 / 1e9:.1f}"],
