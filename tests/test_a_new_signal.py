@@ -100,8 +100,8 @@ def test_it_is_trained_and_logged(tiny: Params, columns: int, arm: str) -> None:
     assert torch.all(of_toy(fresh, gradient, columns) != 0)  # in every layer, of every number
     model, log = trained(tiny, arm)
     assert log[-1].loss < log[0].loss
-    named = ["gain_mean", "precision_mean", "ffn_gate_mean", "toy_mean", "val_loss"]
-    assert list(log[-1].columns())[-5:] == named
+    named = ["gain_mean", "precision_mean", "ffn_gate_mean", "toy_mean"]
+    assert list(log[-1].columns())[-6:] == [*named, "pooling_entropy", "val_loss"]
     assert log[-1].columns()["toy_mean"] != pytest.approx(log[0].columns()["toy_mean"])
     assert log[-1].columns()["ffn_gate_mean"] is None
     again = TrainingLog()
@@ -113,7 +113,9 @@ def test_it_is_trained_and_logged(tiny: Params, columns: int, arm: str) -> None:
 
 def test_it_adds_its_own_rows_to_the_controller_and_no_more(tiny: Params, columns: int) -> None:
     without, config = (
-        build_model(with_arm(tiny, **ARMS["beside"] | {"signals": names}), "special", 97, 1).config
+        build_model(
+            with_arm(tiny, **ARMS["beside"] | {"signals": names, "match": "none"}), "special", 97, 1
+        ).config
         for names in (["gain", "precision"], ["toy", "gain", "precision"])
     )
     more = 3 * columns

@@ -10,6 +10,7 @@ import pytest
 
 from ncn.__main__ import loaded, run
 from ncn.commands import doctor
+from ncn.common.paths import run_name
 from ncn.settings import load_params
 from tests.conftest import ROOT
 
@@ -74,8 +75,9 @@ def test_outputs_are_all_there_or_none_or_some_are_missing(here: Path) -> None:
     finding = doctor.outputs()
     assert finding.mark == "problem"
     assert "data/tokens, data/models/baseline-1" in finding.words
-    for arm in load_params().arms:
-        Path(f"data/models/{arm}-1").mkdir(parents=True)
+    params = load_params()
+    for name in (run_name(arm, seed) for arm in params.arms for seed in params.seeds):
+        Path("data/models", name).mkdir(parents=True)
     Path("data/tokens").mkdir()
     assert mark(doctor.outputs) == "ok"
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -191,11 +192,13 @@ def test_the_next_run_asks_only_for_the_rest(hub: Hub, source: Any) -> None:
 def test_a_run_killed_in_mid_download_goes_on(hub: Hub, source: Any) -> None:
     params = source(hub)
     Path("params.yaml").write_text(json.dumps(params.model_dump()))
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
     hub.cuts, hub.hangs = [20 * PIECE], True
     with subprocess.Popen([sys.executable, "-m", "stages.download"], env=for_stage()) as stage:
         deadline = time.monotonic() + 60
         while 20 * PIECE not in parts() and time.monotonic() < deadline:
             time.sleep(0.02)
+        assert 20 * PIECE in parts()
         stage.kill()
     assert list(Path().glob("data/*")) == []
     assert TEXT in run(params).values()
@@ -437,6 +440,7 @@ def test_the_stage_runs_and_its_failure_is_one_line() -> None:
     command, environment = [sys.executable, "-m", "stages.download"], for_stage()
     params = PARAMS.read_text(encoding="utf-8")
     small = params.replace("stories: 8400", "stories: 5")
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
     Path("params.yaml").write_text(small, encoding="utf-8")
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("1 files,")
