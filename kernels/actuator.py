@@ -51,9 +51,22 @@ def actuator_reference(z: Tensor, outputs: Sequence[Output], maximum: float) -> 
 
 
 @jit
+def _exp(x):
+    """e^x for x <= 0, as exact far from 0 as near it.
+
+    A GPU computes 2^(x log2 e), and what the product rounds away grows with |x|. So x = k ln 2 + r,
+    and k ln 2 is taken off in two parts, the first of few digits: its product with k is exact.
+    """
+    x = tl.where(x < -104.0, -104.0, x)  # e^-104 is 0 in fp32; and NaN stays
+    k = tl.floor(x * 1.4426950408889634 + 0.5)
+    r = x - k * 0.693145751953125 - k * 1.428606820309417e-06
+    return tl.exp(r) * tl.exp2(k)
+
+
+@jit
 def _sigmoid_and_softplus(z):
     """Both, exact to fp32 for any z; log(1 + e) loses no digit of a small e (W. Kahan's form)."""
-    e = tl.exp(-tl.abs(z))
+    e = _exp(-tl.abs(z))
     u = 1 + e
     sigmoid = tl.where(z >= 0, 1.0, e) / u
     rest = u - 1

@@ -69,10 +69,10 @@ CASES = {
 }  # fmt: skip
 
 
-def cross_entropy(backward: bool, dtype: str) -> Case:
-    """The kernel of the output head, in the blocks that it chooses for `dtype`."""
+def cross_entropy(backward: bool, dtype: str, target: GPUTarget) -> Case:
+    """The kernel of the output head, in the blocks that it chooses for `dtype` on `target`."""
     chosen = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
-    sizes = linear_cross_entropy._launch(chosen, 256, backward)
+    sizes = linear_cross_entropy._launch(chosen, 256, backward, hip=target.backend == "hip")
     options = {name: sizes.pop(name) for name in ("num_warps", "num_stages")}
     fp32 = ("losses", "top", "log_total", "mean", "d_losses", "dw")
     types = {f"{name}_ptr": "*fp32" for name in fp32} | {"targets_ptr": "*i64"}
@@ -125,7 +125,7 @@ def main() -> None:
                 figures[name][f"{label}, {dtype}"] = taken(compiled(case, dtype, target), target)
         for dtype in TYPES:
             for direction in ("forward", "backward"):
-                case = cross_entropy(direction == "backward", dtype)
+                case = cross_entropy(direction == "backward", dtype, target)
                 made = compiled(case, dtype, target)
                 figures[name][f"cross_entropy {direction}, {dtype}"] = taken(made, target)
     print(json.dumps(figures))

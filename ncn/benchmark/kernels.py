@@ -171,13 +171,12 @@ def output_head(device: torch.device, compiling: bool = True) -> dict[str, Workl
         forms = _forms(device, compiling, reference, triton, **others)
         return Workload(inputs, forms, flops=2 * GPT2_VOCABULARY * D_MODEL)
 
-    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=1024)
-    others: dict[str, Kernel] = {
-        "chunked": cross_entropy("chunked"),
-        "torch's own, 1024 rows a chunk": lambda h, weight, targets: F.linear_cross_entropy(
-            h, weight, targets, options=options
-        ),
-    }
+    others: dict[str, Kernel] = {"chunked": cross_entropy("chunked")}
+    if hasattr(torch.nn, "LinearCrossEntropyOptions"):  # from torch 2.13 on
+        options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=1024)
+        others["torch's own, 1024 rows a chunk"] = lambda h, weight, targets: (
+            F.linear_cross_entropy(h, weight, targets, options=options)
+        )
     module, function = "fused_linear_cross_entropy", "LigerFusedLinearCrossEntropyFunction"
     if (liger := _liger(device, module, function)) is not None:
         others["Liger's"] = lambda h, weight, targets: liger(h, weight, targets)[0]
@@ -310,7 +309,8 @@ def _product_rate(device: torch.device) -> float:
     """FLOP a second of a large matrix product, in bf16 on a GPU and in fp32 on a CPU."""
     gpu = device.type == "cuda"
     size = 8192 if gpu else 2048
-    a = torch.ones(size, size, device=device, dtype=torch.bfloat16 if gpu else torch.float32)
+    # Drawn: a GPU multiplies ones or zeros an eighth faster than numbers that differ.
+    a = _draw(size, size, dtype=torch.bfloat16 if gpu else torch.float32).to(device)
     return 2 * size**3 / _seconds({"product": lambda: a @ a}, device, 5, "product")["product"]
 
 

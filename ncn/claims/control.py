@@ -25,7 +25,7 @@ from ncn.claims.rule import (
 )
 from ncn.common.paths import BENCHMARK, CONVERGENCE, SCAN_TESTS
 from ncn.published_run import GAIN_RANGE, NEAR_ZERO, PRECISION_CLAMP
-from ncn.settings import Params
+from ncn.settings import PLAIN, Params
 from ncn.statistics.interval import LEVEL, Interval
 
 PRECISE, BROAD = 1, 2  # rows of the published figure, whose axis runs from 0 to 5
@@ -255,17 +255,17 @@ def overhead(metrics: Metrics, arm: str) -> Finding:
     if flops > SMALL_COST:
         return Finding(NO, f"The control network has {said}.", flops, unit="share of FLOPs")
     timed = look(metrics.benchmark, BENCHMARK, "training_step", "arms")
-    plain = [name for name in plain_arms(metrics.params) if name in timed]
-    if not plain:
+    plain = next((name for name in [PLAIN, *plain_arms(metrics.params)] if name in timed), None)
+    if plain is None:
         widened = f"; it has {said}"
         raise MissingError(
             f"{BENCHMARK} times no plain arm (controller none, match none): the baseline is"
             f" widened by what the control network takes{widened}"
         )
-    ratio = look(timed, BENCHMARK, arm, "ratio") / look(timed, BENCHMARK, plain[0], "ratio")
+    ratio = look(timed, BENCHMARK, arm, "ratio") / look(timed, BENCHMARK, plain, "ratio")
     return Finding(
         YES if ratio <= 1 + SMALL_COST else NO,
-        f"A training step of the published size takes {ratio:.3f} of the time of {plain[0]}, which"
+        f"A training step of the published size takes {ratio:.3f} of the time of {plain}, which"
         f" is not widened; here the control network has {said}.",
         ratio,
         unit="time, plain = 1",

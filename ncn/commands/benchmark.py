@@ -8,8 +8,9 @@ import torch
 from ncn.benchmark.sections import SECTIONS, processor, table
 from ncn.common.errors import InputError
 from ncn.common.files import read_json, write_json, write_text
-from ncn.common.paths import BENCHMARK, BENCHMARK_TABLE
+from ncn.common.paths import BENCHMARK, BENCHMARK_TABLE, GPU_BENCHMARK, GPU_BENCHMARK_TABLE
 from ncn.model.device import describe, pick_device
+from ncn.settings import PLAIN
 from ncn.settings.profiles import experiment
 
 
@@ -24,16 +25,20 @@ def run(arguments: argparse.Namespace) -> None:
     if unknown := [name for name in chosen if name not in SECTIONS]:
         raise InputError(f"no section {unknown[0]!r} to measure; there are {', '.join(SECTIONS)}")
     params, device = experiment("paper"), pick_device()
+    plain = {"controller": "none", "match": "none"}
+    params = params.model_copy(update={"arms": params.arms | {PLAIN: plain}})
     machine = {
         "device": describe(device),
         "processor": processor(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    kept = read_json(BENCHMARK) if BENCHMARK.exists() else {}
+    gpu = device.type == "cuda"
+    path, text = (GPU_BENCHMARK, GPU_BENCHMARK_TABLE) if gpu else (BENCHMARK, BENCHMARK_TABLE)
+    kept = read_json(path) if path.exists() else {}
     figures = kept if kept.get("machine") == machine else {"machine": machine}
     for name in chosen:
         figures[name] = SECTIONS[name].measure(params, device)
-        write_json(BENCHMARK, figures)
-        write_text(BENCHMARK_TABLE, table(figures))
+        write_json(path, figures)
+        write_text(text, table(figures))
     print(table(figures))

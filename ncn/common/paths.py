@@ -20,6 +20,8 @@ SCAN_TESTS = Path("metrics/brain_scan_tests.json")
 SAMPLES = Path("metrics/samples.json")
 BENCHMARK = Path("metrics/benchmark.json")  # by `make bench`, not by a stage
 BENCHMARK_TABLE = Path("metrics/benchmark.md")
+GPU_BENCHMARK = Path("metrics/benchmark_gpu.json")  # likewise, where there is a GPU
+GPU_BENCHMARK_TABLE = Path("metrics/benchmark_gpu.md")
 TIMING = Path("metrics/timing.json")
 
 CURVES = Path("plots/curves.tsv")

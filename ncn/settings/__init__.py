@@ -6,7 +6,7 @@ from ncn.settings.data import END_OF_TEXT, MAX_VOCABULARY, Data, Hub, HubFile, S
 from ncn.settings.model import Baseline, Model, ModelConfig
 from ncn.settings.train import Saving, Train, Validation
 from ncn.settings.values import Settings
-from ncn.settings.whole import BASELINE, PUBLISHED_SERIES, Params, load_params
+from ncn.settings.whole import BASELINE, PLAIN, PUBLISHED_SERIES, Params, load_params
 from ncn.settings.yaml12 import read_yaml
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "END_OF_TEXT",
     "MAX_TASKS",
     "MAX_VOCABULARY",
+    "PLAIN",
     "PUBLISHED_SERIES",
     "Baseline",
     "BrainScan",

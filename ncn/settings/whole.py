@@ -21,6 +21,7 @@ S = TypeVar("S", bound=Settings)
 PUBLISHED_SERIES = "published"
 
 BASELINE = "baseline"  # the arm that every other is compared with
+PLAIN = "plain"  # what the benchmark calls a baseline that is not widened
 
 # Arm names become file names, stage names and chart labels.
 ArmName = Annotated[StrictStr, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")]

@@ -77,11 +77,16 @@ class Engine:
         self._seed = seed
         self._device = next(model.parameters()).device
         self._compiled: dict[nn.Module, Any] = {}
-        if train.compile:  # a block each: the first is compiled, the others are found to be alike
+        objective: Any = _Objective(self._trained, self._run_block)
+        if train.compile and self._device.type == "cuda" and not dist.is_initialized():
+            # Whole, and played back as CUDA graphs: to launch 900 kernels one by one takes longer
+            # than to run them. 23 ms a step, 35 with blocks compiled (H200, published size).
+            objective = torch.compile(objective, mode="reduce-overhead", dynamic=False)
+        elif train.compile:  # a block each: one is compiled, the others are found to be alike
             self._compiled = {
                 block: torch.compile(block, dynamic=False) for block in self._trained.blocks
             }
-        self._objective = self._shared(_Objective(self._trained, self._run_block))
+        self._objective = self._shared(objective)
         self._optimizer = make_optimizer(self._trained, train)
         half = resolve_precision(train.precision, self._device)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=half == "fp16")
