@@ -13,6 +13,7 @@ REQUIREMENTS = Path("requirements.lock")
 
 SUMMARY = Path("metrics/summary.json")
 COMPARISON = Path("metrics/compare.json")
+TUNING = Path("metrics/tuning.json")
 CLAIMS = Path("metrics/claims.json")
 CONVERGENCE = Path("metrics/convergence.json")
 BRAIN_SCAN = Path("metrics/brain_scan.json")
@@ -24,6 +25,7 @@ GPU_BENCHMARK = Path("metrics/benchmark_gpu.json")  # likewise, where there is a
 GPU_BENCHMARK_TABLE = Path("metrics/benchmark_gpu.md")
 TIMING = Path("metrics/timing.json")
 
+TRIALS = Path("plots/tuning.tsv")
 CURVES = Path("plots/curves.tsv")
 SCANS = Path("plots/brain_scan/scan.tsv")
 SCAN_TABLES = {
@@ -43,6 +45,11 @@ def model_directory(run: str) -> Path:
     return Path("data/models") / run
 
 
+def tuning_directory(arm: str) -> Path:
+    """What tuning leaves: `CHOSEN` and `GRID`."""
+    return Path("data/tuning") / arm
+
+
 def scores_directory(run: str) -> Path:
     """What scoring leaves: `SCORES`, `SEQUENCES` and `CLUSTERS`."""
     return Path("data/scores") / run
@@ -52,6 +59,8 @@ def scores_directory(run: str) -> Path:
 # people read of them `ncn.analysis.records` copies to metrics/ and plots/, which git keeps.
 TRAINING = "training.json"  # parameters, FLOPs, first and last loss
 LOG = "log.tsv"  # the logged points, one a line
+CHOSEN = "chosen.json"  # an arm's learning rate, and what it was chosen from
+GRID = "grid.tsv"  # the trials, one a line
 SCORES = "scores.json"  # validation loss, leak, yardsticks, probes, questions
 SEQUENCES = "sequences.tsv"  # the loss of each validation sequence, one a line
 CLUSTERS = "clusters.tsv"  # of each story (or row, where the split cuts stories apart), one a line

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
-from ncn.settings.values import Address, Count, Digest, Settings, Share
+from ncn.settings.values import Address, Count, Digest, Number, Settings, Share
 
 MAX_VOCABULARY = 65_536  # tokens are stored as uint16
 END_OF_TEXT = "<|endoftext|>"  # after each story, in text files and as a token
@@ -61,7 +61,16 @@ class Tokenizer(Settings):
 
 
 class Split(Settings):
-    """How validation is kept apart from training."""
+    """How validation, and what learning rates are tuned on, are kept apart from training."""
 
     unit: Literal["story", "sequence", "tail"]
     validation: Share
+    tuning: Annotated[Number, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> Self:
+        if self.validation + self.tuning >= 1:
+            raise ValueError(
+                f"validation {self.validation} and tuning {self.tuning} leave nothing to train on"
+            )
+        return self
