@@ -11,11 +11,22 @@ END_OF_TEXT = "<|endoftext|>"  # after each story, in text files and as a token
 
 
 class HubFile(Settings):
-    """One file of a hub repository, pinned by size and digest."""
+    """One file of a hub repository, pinned by size and digest.
+
+    first_bytes: how many of its bytes are asked for; `sha256` is then theirs, `bytes` is still the
+    whole file's. None: all.
+    """
 
     name: StrictStr
     bytes: Count
     sha256: Digest
+    first_bytes: Count | None = None
+
+    @model_validator(mode="after")
+    def _no_more_than_there_are(self) -> Self:
+        if self.first_bytes is not None and self.first_bytes > self.bytes:
+            raise ValueError(f"first_bytes {self.first_bytes}: at most the file's {self.bytes}")
+        return self
 
 
 class Hub(Settings):
