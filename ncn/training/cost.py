@@ -21,7 +21,7 @@ from ncn.training.loop import count_steps
 from ncn.training.processes import processes
 
 PROBE_SECONDS = 0.5
-# Of stories, by the size of the vocabulary: trained ones of 400 and 2,048 as measured here; GPT-2's:
+# Of stories, by the size of the vocabulary: trained ones of 400 and 2,048, measured here; GPT-2's:
 # TinyStoriesV2's 2,227,753,162 bytes in about 547,726,000 tokens.
 BYTES_PER_TOKEN = {400: 1.97, 2048: 3.8, GPT2_VOCABULARY: 4.067}
 STORY_BYTES = 1020  # of the builtin source, on average
