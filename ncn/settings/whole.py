@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
 from ncn.common.errors import InputError
+from ncn.common.paths import run_name
 from ncn.settings.analyses import BrainScan, Compare, Convergence, Eval, Generate
 from ncn.settings.control import ControlSettings
 from ncn.settings.data import Data, Split, Tokenizer
@@ -92,6 +93,11 @@ class Params(Settings):
             except ValueError as problem:
                 raise ValueError(f"train.lr_scale.{part}: {problem}") from None
         return self
+
+    @property
+    def runs(self) -> list[str]:
+        """The name of every run: each arm with each seed."""
+        return [run_name(arm, seed) for arm in self.arms for seed in self.seeds]
 
     def control_network(self, arm: str) -> ControlSettings:
         """The `ncn` section with what `arm` changes laid over it."""

@@ -1,0 +1,71 @@
+"""Runs that params.yaml no longer names: DVC leaves them in the folders that stages depend on.
+
+DVC cannot list an arm with each seed as a stage's dependencies, only the folder that holds the runs
+(dvc#5293). A run that stays there would be recorded in dvc.lock, which a clone could not follow.
+"""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ncn.common.files import md5_of, md5_of_directory
+from ncn.common.paths import CACHED_RUNS, COPIED_RUNS
+from ncn.common.progress import say
+
+
+class Leftovers(NamedTuple):
+    """What was `removed`, and what was `kept` since DVC's cache has no copy of it."""
+
+    removed: list[Path]
+    kept: list[Path]
+
+
+def unnamed(folders: Sequence[Path], runs: Iterable[str]) -> list[Path]:
+    """What the folders hold of other runs than `runs`; half-written files and hidden ones not."""
+    named = set(runs)
+    return sorted(
+        place
+        for folder in folders
+        for place in folder.glob("[!.]*")
+        if (place.name if place.is_dir() else place.stem) not in named
+    )
+
+
+def remove_unnamed(runs: Iterable[str], dry: bool = False) -> Leftovers:
+    """Remove what is there of other runs than `runs`: copies, and what comes back from DVC's cache.
+
+    A folder that the cache does not have whole stays. With `dry`, everything does.
+    """
+    runs = set(runs)
+    folders = unnamed(CACHED_RUNS, runs)
+    kept = [folder for folder in folders if not folder.is_dir()]
+    if len(folders) > len(kept):
+        from dvc.repo import Repo  # half a second that a run without leftovers need not take
+
+        with Repo(".") as repo:
+            cache = repo.cache.local
+            for folder in folders:
+                if folder.is_dir():
+                    parts = [md5_of(file) for file in folder.rglob("*") if file.is_file()]
+                    if not all(map(cache.exists, [md5_of_directory(folder), *parts])):
+                        kept.append(folder)
+    removed = [place for place in (*folders, *unnamed(COPIED_RUNS, runs)) if place not in kept]
+    for place in () if dry else removed:
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink()
+    return Leftovers(removed, sorted(kept))
+
+
+def clear_leftovers(runs: Iterable[str]) -> None:
+    """`remove_unnamed` before a stage reads the folders, with a line for what there was."""
+    removed, kept = remove_unnamed(runs)
+    if removed:
+        say(f"removed, as params.yaml names no such run: {', '.join(map(str, removed))}")
+    for place in kept:
+        say(
+            f"{place} is no run of params.yaml, and DVC's cache has no copy: it stays, and dvc.lock"
+            " will name it; move it elsewhere before you share this"
+        )
