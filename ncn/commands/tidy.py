@@ -7,6 +7,7 @@ import argparse
 
 from ncn.common.leftovers import remove_unnamed
 from ncn.settings import load_params
+from ncn.training.states import scratch, unfinished
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,5 +26,8 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{would}: {place}")
     for place in kept:
         print(f"kept: {place}: DVC's cache has no copy; if it is not needed, rm -r {place}")
+    for state in unfinished(scratch()):
+        doing = "trains now" if state.trains else f"if it is not needed, rm -r {state.folder}"
+        print(f"kept: {state.folder}: step {state.step:,}, {state.size / 1e6:.0f} MB; {doing}")
     if not removed and not kept:
         print("nothing is there that params.yaml does not name")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ncn.common.dvc_cache import holds
 from ncn.common.files import md5_of, md5_of_directory
 from ncn.common.paths import CACHED_RUNS, COPIED_RUNS
 from ncn.common.progress import say
@@ -39,24 +40,20 @@ def remove_unnamed(runs: Iterable[str], dry: bool = False) -> Leftovers:
     """
     runs = set(runs)
     folders = unnamed(CACHED_RUNS, runs)
-    kept = [folder for folder in folders if not folder.is_dir()]
-    if len(folders) > len(kept):
-        from dvc.repo import Repo  # half a second that a run without leftovers need not take
-
-        with Repo(".") as repo:
-            cache = repo.cache.local
-            for folder in folders:
-                if folder.is_dir():
-                    parts = [md5_of(file) for file in folder.rglob("*") if file.is_file()]
-                    if not all(map(cache.exists, [md5_of_directory(folder), *parts])):
-                        kept.append(folder)
+    kept = [folder for folder in folders if not (folder.is_dir() and holds(digests(folder)))]
     removed = [place for place in (*folders, *unnamed(COPIED_RUNS, runs)) if place not in kept]
     for place in () if dry else removed:
         if place.is_dir() and not place.is_symlink():
             shutil.rmtree(place)
         else:
             place.unlink()
-    return Leftovers(removed, sorted(kept))
+    return Leftovers(removed, kept)
+
+
+def digests(folder: Path) -> list[str]:
+    """The md5 of a folder and of each file in it."""
+    files = [md5_of(file) for file in folder.rglob("*") if file.is_file()]
+    return [md5_of_directory(folder), *files]
 
 
 def clear_leftovers(runs: Iterable[str]) -> None:

@@ -1,13 +1,14 @@
 """Runs that params.yaml does not name go, unless that would lose them."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from ncn.common.leftovers import remove_unnamed
 from ncn.common.paths import CACHED_RUNS, COPIED_RUNS
+
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep")  # of a package of DVC's
 
 
 @pytest.fixture
@@ -22,12 +23,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for folder in COPIED_RUNS:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{run}.tsv").write_text(run)
-    dvc = [sys.executable, "-m", "dvc"]
-    subprocess.run([*dvc, "init", "-q", "--no-scm"], check=True)
-    subprocess.run(
-        [*dvc, "add", "-q", "data/models/ncn-1", "data/models/ncn-2", "data/scores/ncn-1"],
-        check=True,
-    )
+    with Repo.init(no_scm=True) as repo:
+        repo.add(["data/models/ncn-1", "data/models/ncn-2", "data/scores/ncn-1"])
     for file in Path("data").rglob("*.dvc"):
         file.unlink()
     return tmp_path
