@@ -83,7 +83,8 @@ def write_corpus(
                 f"{'training' if part == 'train' else 'validation'} part: {len(tokens)} tokens of"
                 f" {len(held_out)} stories make no row of context_length {context_length} + 1"
                 f" under split.unit {split.unit}, split.validation {split.validation}:"
-                " more text, a shorter context or a larger share is needed"
+                " more text, a shorter context or a larger share is needed, or split.unit: tail,"
+                " which takes the end of the text"
             )
         meta[part] = _write_rows(
             directory / f"{part}.bin", tokens, chosen[part], context_length, lengths
