@@ -44,7 +44,8 @@ Rows = list[dict[str, object]]
 
 def main() -> None:
     """Scan every run that has a control network; the untrained networks serve all seeds."""
-    clear_leftovers(load_params().runs)
+    named = load_params()
+    clear_leftovers(named.arms, named.seeds)
     inputs = StageInputs("brain_scan")
     params = load_params()
     compute_alike(params.train.threads)

@@ -1,13 +1,14 @@
 """The scored arms -> their differences.
 
-In:  data/models/ARM-SEED, data/scores/ARM-SEED.
-Out: metrics/train/, metrics/evaluate/, plots/train/ (what the runs recorded, for people and git);
+In:  data/tuning/ARM, data/models/ARM-SEED, data/scores/ARM-SEED.
+Out: metrics/train/, metrics/evaluate/, plots/train/, metrics/tuning.json, plots/tuning.tsv (what
+     the runs recorded, for people and git);
      metrics/summary.json (what `dvc metrics diff` shows), metrics/compare.json (all statistics);
      plots/figures/result.{svg,png}.
 """
 
 from ncn.analysis.comparison import compare
-from ncn.analysis.records import copy_records
+from ncn.analysis.records import copy_records, copy_tuning
 from ncn.common.errors import run_command
 from ncn.common.files import write_json
 from ncn.common.leftovers import clear_leftovers
@@ -20,10 +21,12 @@ from ncn.settings.stage_inputs import StageInputs
 
 def main() -> None:
     """Compare every arm and seed that params.yaml names; read no other."""
-    clear_leftovers(load_params().runs)
+    named = load_params()
+    clear_leftovers(named.arms, named.seeds)
     inputs = StageInputs("compare")
     params = load_params()
     copy_records(run_name(arm, seed) for arm in params.arms for seed in params.seeds)
+    copy_tuning(params.arms)
     summary, comparison = compare(
         list(params.arms),
         params.seeds,

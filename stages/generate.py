@@ -27,7 +27,8 @@ from ncn.settings.stage_inputs import StageInputs
 
 def main() -> None:
     """Generate on the CPU, on which the same seed draws the same text again."""
-    clear_leftovers(load_params().runs)
+    named = load_params()
+    clear_leftovers(named.arms, named.seeds)
     inputs = StageInputs("generate")
     params = load_params()
     compute_alike(params.train.threads)

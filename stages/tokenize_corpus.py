@@ -1,7 +1,7 @@
 """Text -> rows of token ids.
 
 In:  data/raw (the download stage).
-Out: data/tokens/train.bin, val.bin, meta.json, tokenizer/.
+Out: data/tokens/train.bin, val.bin, tune.bin (with `split.tuning`), meta.json, tokenizer/.
 """
 
 import shutil
@@ -11,7 +11,7 @@ from ncn.common.files import replacing_directory
 from ncn.common.paths import RAW, TOKENS
 from ncn.common.timing import timed
 from ncn.corpus.encode import write_corpus
-from ncn.corpus.split import choose_validation
+from ncn.corpus.split import PART_NAMES, PARTS, choose_parts
 from ncn.corpus.text import read_stories, text_files
 from ncn.corpus.tokenizer import load_tokenizer, train_tokenizer
 from ncn.settings import load_params
@@ -25,18 +25,20 @@ def main() -> None:
     files = text_files(RAW)
     with timed("tokenize"), replacing_directory(TOKENS) as directory:
         n_stories = sum(1 for _ in read_stories(files))
-        held_out = choose_validation(n_stories, params.split, params.seed)
+        parts = choose_parts(n_stories, params.split, params.seed)
         vocabulary = directory / "tokenizer"
         if params.tokenizer.vocabulary == "trained":
             training = (
-                story for story, held in zip(read_stories(files), held_out, strict=True) if not held
+                story
+                for story, part in zip(read_stories(files), parts, strict=True)
+                if part == PARTS.index("train")
             )
             train_tokenizer(training, params.tokenizer.vocab_size, vocabulary)
         else:
             shutil.copytree(RAW / "tokenizer", vocabulary)
         meta = write_corpus(
             files,
-            held_out,
+            parts,
             load_tokenizer(vocabulary),
             params.split,
             params.model.context_length,
@@ -44,10 +46,10 @@ def main() -> None:
             directory,
         )
         inputs.check()
+    rows = ", ".join(f"{meta[part]['rows']:,} {PART_NAMES[part]}" for part in PARTS if part in meta)
     print(
         f"{meta['tokens']:,} tokens of {meta['stories']:,} stories:"
-        f" {meta['train']['rows']:,} training and {meta['val']['rows']:,} validation sequences"
-        f" of {meta['context_length']}"
+        f" {rows} sequences of {meta['context_length']}"
     )
 
 

@@ -1,6 +1,6 @@
 """One arm with one seed -> a trained model and its log.
 
-In:  data/tokens (the tokenize stage).
+In:  data/tokens (the tokenize stage), data/tuning/ARM (its learning rate).
 Out: data/models/ARM-SEED/: model.safetensors, config.json, training.json, log.tsv.
 
 The growing log is in plots/train/ARM-SEED.tsv meanwhile, so that it can be looked at.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ncn.common import paths
 from ncn.common.errors import run_command
-from ncn.common.files import replacing_directory, write_json
+from ncn.common.files import read_json, replacing_directory, write_json
 from ncn.common.paths import TOKENIZER, TOKENS
 from ncn.common.stopping import StopSignals
 from ncn.common.timing import timed
@@ -59,7 +59,8 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     folder = paths.model_directory(run)
     inputs = StageInputs("train", arm=arm, seed=seed)
     params = load_params()
-    settings = params.train_of(arm)
+    lr = read_json(paths.tuning_directory(arm) / paths.CHOSEN)["lr"]
+    settings = params.train_of(arm).model_copy(update={"lr": lr})
     device = pick_device()
     compute_alike(settings.threads_of_a_process)
     meta = read_meta(TOKENS)
@@ -96,6 +97,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
         summary = {
             "arm": arm,
             "seed": seed,
+            "lr": settings.lr,
             "parameters": n_parameters,
             "non_embedding_parameters": non_embedding_count(model.config),
             "d_ff": model.config.d_ff,

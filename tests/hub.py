@@ -32,7 +32,7 @@ LISTING = re.compile(
 CHANGE = re.compile(
     r"/api/(?P<kind>models|datasets)/(?P<repo>.+)/(?P<step>preupload|commit)/(?P<revision>[^/]+)"
 )
-FROM_BYTE = re.compile(r"bytes=(\d+)-")
+FROM_BYTE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 class Request(NamedTuple):
@@ -250,8 +250,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(416, {"Content-Range": f"bytes */{len(found)}"})
             return
         if range_:
-            headers["Content-Range"] = f"bytes {start}-{len(found) - 1}/{len(found)}"
-        self._send(206 if range_ else 200, headers, found[start:])
+            end = min(int(range_[2] or len(found)) + 1, len(found))
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(found)}"
+        self._send(206 if range_ else 200, headers, found[start : end if range_ else None])
 
     def _refuse(self, refusal: Refusal) -> None:
         code = {"X-Error-Code": refusal.code} if refusal.code else {}

@@ -4,20 +4,36 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from ncn.common.files import replacing_directory
+from ncn.common.files import read_json, replacing_directory, write_json
 from ncn.common.paths import (
+    CHOSEN,
+    GRID,
     LOG,
     LOG_COPIES,
     SCORES,
     SCORES_COPIES,
     TRAINING,
     TRAINING_COPIES,
+    TRIALS,
+    TUNING,
     evaluation_metrics,
     model_directory,
     scores_directory,
     training_log,
     training_metrics,
+    tuning_directory,
 )
+from ncn.common.tsv import read_tsv, write_tsv
+
+
+def copy_tuning(arms: Iterable[str]) -> None:
+    """Put together metrics/tuning.json, what each arm's learning rate is and how it was found, and
+    plots/tuning.tsv, the trials of all arms.
+    """
+    folders = {arm: tuning_directory(arm) for arm in arms}
+    write_json(TUNING, {arm: read_json(folder / CHOSEN) for arm, folder in folders.items()})
+    tables = [folder / GRID for folder in folders.values()]
+    write_tsv(TRIALS, [row for table in tables if table.stat().st_size for row in read_tsv(table)])
 
 
 def copy_records(runs: Iterable[str]) -> None:

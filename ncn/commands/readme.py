@@ -74,7 +74,7 @@ def _block(read: Read) -> str:
         f" 95 % bootstrap interval, paired{', of these checkpoints' if len(seeds) < 2 else ''}. For"
         f" scale, counts alone reach: {named} nats.",
         "",
-        *(f"- {words}" for words in comparison["in_words"].values()),
+        *(f"- {words}" for words in _first_words(comparison)),
     ]
     if read(CLAIMS) is not None:
         verdicts = Counter(claim["verdict"] for claim in _json(read, CLAIMS)["claims"])
@@ -89,6 +89,13 @@ def _block(read: Read) -> str:
             " works, and nothing about the published figure.",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _first_words(comparison: Mapping[str, Any]) -> list[str]:
+    """What there is to say of the primary endpoint; of every arm where none was declared."""
+    words: dict[str, str] = comparison["in_words"]
+    primary = comparison["primary"]
+    return [words[primary]] if primary in words else list(words.values())
 
 
 def other_score(scores: Mapping[str, Mapping[str, float]], form: str) -> str:

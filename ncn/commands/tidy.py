@@ -20,7 +20,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     `dvc checkout` brings models and scores back where params.yaml names them again.
     """
-    removed, kept = remove_unnamed(load_params().runs, dry=arguments.dry_run)
+    params = load_params()
+    removed, kept = remove_unnamed(params.arms, params.seeds, dry=arguments.dry_run)
     would = "would be removed" if arguments.dry_run else "removed"
     for place in removed:
         print(f"{would}: {place}")

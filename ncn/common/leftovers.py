@@ -5,13 +5,13 @@ DVC cannot list an arm with each seed as a stage's dependencies, only the folder
 """
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
 from ncn.common.dvc_cache import holds
 from ncn.common.files import md5_of, md5_of_directory
-from ncn.common.paths import CACHED_RUNS, COPIED_RUNS
+from ncn.common.paths import CACHED_RUNS, COPIED_RUNS, run_name
 from ncn.common.progress import say
 
 
@@ -22,26 +22,26 @@ class Leftovers(NamedTuple):
     kept: list[Path]
 
 
-def unnamed(folders: Sequence[Path], runs: Iterable[str]) -> list[Path]:
-    """What the folders hold of other runs than `runs`; half-written files and hidden ones not."""
-    named = set(runs)
+def unnamed(folders: Sequence[Path], names: Set[str]) -> list[Path]:
+    """What the folders hold of other names; half-written files and hidden ones not."""
     return sorted(
         place
         for folder in folders
         for place in folder.glob("[!.]*")
-        if (place.name if place.is_dir() else place.stem) not in named
+        if (place.name if place.is_dir() else place.stem) not in names
     )
 
 
-def remove_unnamed(runs: Iterable[str], dry: bool = False) -> Leftovers:
-    """Remove what is there of other runs than `runs`: copies, and what comes back from DVC's cache.
+def remove_unnamed(arms: Iterable[str], seeds: Sequence[int], dry: bool = False) -> Leftovers:
+    """Remove what is there of other arms and runs: copies, and what comes back from DVC's cache.
 
     A folder that the cache does not have whole stays. With `dry`, everything does.
     """
-    runs = set(runs)
-    folders = unnamed(CACHED_RUNS, runs)
+    arms = list(arms)
+    names = {*arms, *(run_name(arm, seed) for arm in arms for seed in seeds)}
+    folders = unnamed(CACHED_RUNS, names)
     kept = [folder for folder in folders if not (folder.is_dir() and holds(digests(folder)))]
-    removed = [place for place in (*folders, *unnamed(COPIED_RUNS, runs)) if place not in kept]
+    removed = [place for place in (*folders, *unnamed(COPIED_RUNS, names)) if place not in kept]
     for place in () if dry else removed:
         if place.is_dir() and not place.is_symlink():
             shutil.rmtree(place)
@@ -56,9 +56,9 @@ def digests(folder: Path) -> list[str]:
     return [md5_of_directory(folder), *files]
 
 
-def clear_leftovers(runs: Iterable[str]) -> None:
+def clear_leftovers(arms: Iterable[str], seeds: Sequence[int]) -> None:
     """`remove_unnamed` before a stage reads the folders, with a line for what there was."""
-    removed, kept = remove_unnamed(runs)
+    removed, kept = remove_unnamed(arms, seeds)
     if removed:
         say(f"removed, as params.yaml names no such run: {', '.join(map(str, removed))}")
     for place in kept:

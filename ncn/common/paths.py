@@ -9,12 +9,14 @@ RAW = Path("data/raw")
 TOKENS = Path("data/tokens")
 MODELS = Path("data/models")
 SCORED = Path("data/scores")
+TUNED = Path("data/tuning")
 TOKENIZER = TOKENS / "tokenizer"
 PUBLISHED_RUN = Path("data/reference/run_1.tsv")
 REQUIREMENTS = Path("requirements.lock")
 
 SUMMARY = Path("metrics/summary.json")
 COMPARISON = Path("metrics/compare.json")
+TUNING = Path("metrics/tuning.json")
 CLAIMS = Path("metrics/claims.json")
 CONVERGENCE = Path("metrics/convergence.json")
 BRAIN_SCAN = Path("metrics/brain_scan.json")
@@ -26,6 +28,7 @@ GPU_BENCHMARK = Path("metrics/benchmark_gpu.json")  # likewise, where there is a
 GPU_BENCHMARK_TABLE = Path("metrics/benchmark_gpu.md")
 TIMING = Path("metrics/timing.json")
 
+TRIALS = Path("plots/tuning.tsv")
 CURVES = Path("plots/curves.tsv")
 SCANS = Path("plots/brain_scan/scan.tsv")
 SCAN_TABLES = {
@@ -45,6 +48,11 @@ def model_directory(run: str) -> Path:
     return MODELS / run
 
 
+def tuning_directory(arm: str) -> Path:
+    """What tuning leaves: `CHOSEN` and `GRID`."""
+    return TUNED / arm
+
+
 def scores_directory(run: str) -> Path:
     """What scoring leaves: `SCORES`, `SEQUENCES` and `CLUSTERS`."""
     return SCORED / run
@@ -54,6 +62,8 @@ def scores_directory(run: str) -> Path:
 # people read of them `ncn.analysis.records` copies to metrics/ and plots/, which git keeps.
 TRAINING = "training.json"  # parameters, FLOPs, first and last loss
 LOG = "log.tsv"  # the logged points, one a line
+CHOSEN = "chosen.json"  # an arm's learning rate, and what it was chosen from
+GRID = "grid.tsv"  # the trials, one a line
 SCORES = "scores.json"  # validation loss, leak, yardsticks, probes, questions
 SEQUENCES = "sequences.tsv"  # the loss of each validation sequence, one a line
 CLUSTERS = "clusters.tsv"  # of each story (or row, where the split cuts stories apart), one a line
@@ -62,8 +72,8 @@ TRAINING_COPIES = Path("metrics/train")
 LOG_COPIES = Path("plots/train")  # and the growing logs of runs that train
 SCORES_COPIES = Path("metrics/evaluate")
 
-# The folders that hold something of each run: as DVC caches it, and as git keeps it.
-CACHED_RUNS = (MODELS, SCORED)
+# The folders that hold something of each run or arm: as DVC caches it, and as git keeps it.
+CACHED_RUNS = (MODELS, SCORED, TUNED)
 COPIED_RUNS = (TRAINING_COPIES, LOG_COPIES, SCORES_COPIES)
 
 

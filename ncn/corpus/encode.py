@@ -1,14 +1,15 @@
 """From text files to rows of token ids on disk, split into training and validation.
 
 A row is context_length + 1 tokens; its last is the next row's first: the target of its last
-position. train.bin and val.bin hold rows as little-endian uint16, in the order of the corpus;
-train.tasks and val.tasks the number of the text file that each row begins in, likewise.
+position. train.bin, val.bin and tune.bin hold rows as little-endian uint16, in the order of the
+corpus; train.tasks and so on the number of the text file that each row begins in, likewise.
 The text between two delimiters is encoded as it stands, so decoding gives the corpus back.
 """
 
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from ncn.common.errors import InputError
 from ncn.common.files import replacing, sha256_of, write_json
 from ncn.corpus.rows import TOKEN, Rows
-from ncn.corpus.split import Mask, choose_validation
+from ncn.corpus.split import PART_NAMES, PARTS, Parts, choose_parts
 from ncn.corpus.text import stories_of
 from ncn.corpus.tokenizer import Tokenizer
 from ncn.settings import END_OF_TEXT, MAX_TASKS, Split
@@ -31,20 +32,20 @@ WRITE_ROWS = 4096
 
 def write_corpus(
     files: Sequence[Path],
-    held_out: Mask,
+    parts: Parts,
     tokenizer: Tokenizer,
     split: Split,
     context_length: int,
     seed: int,
     directory: Path,
 ) -> dict[str, Any]:
-    """Encode the stories and write train.bin, val.bin, their tasks and meta.json.
+    """Encode the stories and write train.bin, val.bin, tune.bin, their tasks and meta.json.
 
     Args:
         files: of the corpus, in order.
-        held_out: which stories are validation under `split.unit: story`.
+        parts: of each story, under `split.unit: story`.
         tokenizer: of the ids.
-        split: how rows become validation.
+        split: how rows come into the parts.
         context_length: targets a row.
         seed: of the split.
         directory: where the files go.
@@ -56,75 +57,73 @@ def write_corpus(
         InputError: a part would have no row.
     """
     by_story = split.unit == "story"
-    stream, begins = _encode(files, held_out if by_story else None, tokenizer, directory)
-    train, validation = stream["train"], stream["val"] if by_story else stream["train"]
-    tasks = {"train": begins["train"], "val": begins["val" if by_story else "train"]}
-    if by_story:
-        chosen = {
-            "train": np.arange(_rows_in(train, context_length)),
-            "val": np.arange(_rows_in(validation, context_length)),
-        }
-    else:
-        mask = choose_validation(_rows_in(train, context_length), split, seed)
-        chosen = {"train": np.flatnonzero(~mask), "val": np.flatnonzero(mask)}
+    streams, begins = _encode(files, parts if by_story else None, tokenizer, directory)
+    names = PARTS if split.tuning else PARTS[:2]
+    n_rows = _rows_in(streams["train"], context_length)
+    of_row = None if by_story else choose_parts(n_rows, split, seed)
     lengths = np.array([len(piece) for piece in tokenizer.token_bytes()])
     meta: dict[str, Any] = {
-        "stories": len(held_out),
+        "stories": len(parts),
         "tasks": len(files),
-        "tokens": sum(len(part) for part in stream.values()),
+        "tokens": sum(len(stream) for stream in streams.values()),
         "vocab_size": tokenizer.vocab_size,
         "end_of_text": tokenizer.end_of_text,
         "context_length": context_length,
         "split": split.model_dump() | {"seed": seed},
     }
-    for part, tokens in (("train", train), ("val", validation)):
-        if len(chosen[part]) == 0:
+    for number, part in enumerate(names):
+        source = part if of_row is None else "train"
+        tokens = streams[source]
+        chosen = (
+            np.arange(_rows_in(tokens, context_length))
+            if of_row is None
+            else np.flatnonzero(of_row == number)
+        )
+        if len(chosen) == 0:
             raise InputError(
-                f"{'training' if part == 'train' else 'validation'} part: {len(tokens)} tokens of"
-                f" {len(held_out)} stories make no row of context_length {context_length} + 1"
+                f"{PART_NAMES[part]} part: {len(tokens)} tokens of"
+                f" {len(parts)} stories make no row of context_length {context_length} + 1"
                 f" under split.unit {split.unit}, split.validation {split.validation}:"
                 " more text, a shorter context or a larger share is needed, or split.unit: tail,"
                 " which takes the end of the text"
             )
-        meta[part] = _write_rows(
-            directory / f"{part}.bin", tokens, chosen[part], context_length, lengths
-        )
-        begun = np.searchsorted(tasks[part], chosen[part] * context_length, side="right") - 1
+        meta[part] = _write_rows(directory / f"{part}.bin", tokens, chosen, context_length, lengths)
+        begun = np.searchsorted(begins[source], chosen * context_length, side="right") - 1
         with replacing(directory / f"{part}.tasks", "wb") as file:
             file.write(begun.clip(max=MAX_TASKS - 1).astype(TOKEN).tobytes())
     for path in directory.glob("*.stream"):
         path.unlink()
-    parts = [f"{part}.{kind}" for kind in ("bin", "tasks") for part in ("train", "val")]
-    digest = "".join(sha256_of(directory / name) for name in parts)
+    written = [f"{part}.{kind}" for kind in ("bin", "tasks") for part in names]
+    digest = "".join(sha256_of(directory / name) for name in written)
     meta["digest"] = hashlib.sha256(digest.encode()).hexdigest()
     write_json(directory / "meta.json", meta)
     return meta
 
 
 def _encode(
-    files: Sequence[Path], held_out: Mask | None, tokenizer: Tokenizer, directory: Path
+    files: Sequence[Path], parts: Parts | None, tokenizer: Tokenizer, directory: Path
 ) -> tuple[dict[str, Rows], dict[str, NDArray[np.int64]]]:
-    """Every story's ids, each followed by the end of text: one stream a part.
+    """Every story's ids, each followed by the end of text: one stream a part, or all in `train`.
 
     Returns:
         The streams, and where in each of them each file begins.
     """
     stories = ((number, s) for number, path in enumerate(files) for s in stories_of(path))
-    lengths = {part: np.zeros(len(files), dtype=np.int64) for part in ("train", "val")}
-    paths = {part: directory / f"{part}.stream" for part in ("train", "val")}
+    lengths = {part: np.zeros(len(files), dtype=np.int64) for part in PARTS}
+    paths = {part: directory / f"{part}.stream" for part in PARTS}
     end = np.array([tokenizer.end_of_text], dtype=TOKEN)
     total = sum(path.stat().st_size for path in files)
     progress = tqdm(total=total, unit="B", unit_scale=True, desc="tokenize", disable=None)
-    with progress, open(paths["train"], "wb") as train, open(paths["val"], "wb") as validation:
+    with progress, ExitStack() as opened:
+        outs = {part: opened.enter_context(open(path, "wb")) for part, path in paths.items()}
         number = 0
         while batch := list(islice(stories, ENCODE_STORIES)):
             origins, texts = zip(*batch, strict=True)
             encoded = tokenizer.encode_all(texts, threads=os.cpu_count() or 1)
             for origin, ids in zip(origins, encoded, strict=True):
-                held = held_out is not None and held_out[number]
-                into = validation if held else train
-                into.write(np.array(ids, dtype=TOKEN).tobytes() + end.tobytes())
-                lengths["val" if held else "train"][origin] += len(ids) + 1
+                part = PARTS[0 if parts is None else parts[number]]
+                outs[part].write(np.array(ids, dtype=TOKEN).tobytes() + end.tobytes())
+                lengths[part][origin] += len(ids) + 1
                 number += 1
             progress.update(sum(len(text) + len(END_OF_TEXT) for text in texts))
     streams = {part: _mapped(path) for part, path in paths.items()}

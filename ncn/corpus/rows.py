@@ -22,7 +22,7 @@ def read_meta(directory: str | Path) -> dict[str, Any]:
 
 
 def open_rows(directory: str | Path, part: str) -> Rows:
-    """The rows of `train` or `val`, [N, context_length + 1] uint16, mapped read-only.
+    """The rows of a part (train, val or tune), [N, context_length + 1] uint16, mapped read-only.
 
     Raises:
         InputError: the file is missing, not as long as meta.json says, or holds an id outside
@@ -34,7 +34,7 @@ def open_rows(directory: str | Path, part: str) -> Rows:
 
 
 def open_tasks(directory: str | Path, part: str) -> NDArray[np.uint16]:
-    """The number of the text file that each row of `train` or `val` begins in, [N] uint16.
+    """The number of the text file that each row of a part begins in, [N] uint16.
 
     Raises:
         InputError: as `open_rows`.

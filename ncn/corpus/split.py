@@ -1,4 +1,4 @@
-"""Which stories or rows are kept apart for validation, and which of those are looked at."""
+"""Which stories or rows train, validate or tune, and which of the validation are looked at."""
 
 import numpy as np
 import torch
@@ -6,24 +6,29 @@ from numpy.typing import NDArray
 
 from ncn.settings import Split
 
-Mask = NDArray[np.bool_]
+Parts = NDArray[np.uint8]  # of each unit: its place in PARTS
+
+PARTS = ("train", "val", "tune")
+PART_NAMES = {"train": "training", "val": "validation", "tune": "tuning"}  # for people
 
 
-def choose_validation(n: int, split: Split, seed: int) -> Mask:
-    """Which of n units are validation: floor(n * split.validation) of them, [n] bool.
+def choose_parts(n: int, split: Split, seed: int) -> Parts:
+    """Which part each of n units is in, [n]: floor(n * split.validation) validate.
 
     `tail` takes the last ones; otherwise a seeded permutation decides, drawn as
-    torch.utils.data.random_split draws it: the first ones train.
+    torch.utils.data.random_split draws it: the first ones train. The floor(n * split.tuning)
+    before those that validate tune: with or without them, the same ones validate.
     """
-    n_validation = int(n * split.validation)
+    n_validation, n_tuning = int(n * split.validation), int(n * split.tuning)
     order = (
         np.arange(n)
         if split.unit == "tail"
         else torch.randperm(n, generator=torch.Generator().manual_seed(seed)).numpy()
     )
-    mask = np.zeros(n, dtype=bool)
-    mask[order[n - n_validation :]] = True
-    return mask
+    parts = np.full(n, PARTS.index("train"), dtype=np.uint8)
+    parts[order[n - n_validation - n_tuning :]] = PARTS.index("tune")
+    parts[order[n - n_validation :]] = PARTS.index("val")
+    return parts
 
 
 def choose_sequences(n_rows: int, wanted: int, seed: int) -> NDArray[np.int64]:

@@ -77,13 +77,15 @@ def training_rows(directory: str | Path, model: LanguageModel) -> ConditionedRow
     return ConditionedRows(rows, Conditions(_tasks(directory, "train", model), sliders))
 
 
-def validation_rows(directory: str | Path, model: LanguageModel) -> ConditionedRows:
-    """The rows to score `model` on, the sliders neutral.
+def validation_rows(
+    directory: str | Path, model: LanguageModel, part: str = "val"
+) -> ConditionedRows:
+    """The rows of `part` to score `model` on, the sliders neutral.
 
     Raises:
         InputError: the tokens are damaged, or there are more text files than `ncn.tasks`.
     """
-    return ConditionedRows(open_rows(directory, "val"), Conditions(_tasks(directory, "val", model)))
+    return ConditionedRows(open_rows(directory, part), Conditions(_tasks(directory, part, model)))
 
 
 def measured(rows: Rows, sliders: Sequence[Slider], tokenizer: Tokenizer) -> NDArray[np.float64]:

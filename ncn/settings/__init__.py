@@ -4,7 +4,8 @@ from ncn.settings.analyses import BrainScan, Compare, Convergence, Eval, Generat
 from ncn.settings.control import MAX_TASKS, ControlSettings, Salience, Slider
 from ncn.settings.data import END_OF_TEXT, MAX_VOCABULARY, Data, Hub, HubFile, Split, Tokenizer
 from ncn.settings.model import Baseline, Model, ModelConfig
-from ncn.settings.train import Saving, Train, Validation
+from ncn.settings.sizes import Size
+from ncn.settings.train import Saving, Train, Tune, Validation
 from ncn.settings.values import Settings
 from ncn.settings.whole import BASELINE, PLAIN, PUBLISHED_SERIES, Params, load_params
 from ncn.settings.yaml12 import read_yaml
@@ -32,10 +33,12 @@ __all__ = [
     "Salience",
     "Saving",
     "Settings",
+    "Size",
     "Slider",
     "Split",
     "Tokenizer",
     "Train",
+    "Tune",
     "Validation",
     "load_params",
     "read_yaml",

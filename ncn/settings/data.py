@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
-from ncn.common.paths import MODELS, RAW, SCORED, TOKENS
-from ncn.settings.values import Address, Count, Digest, Settings, Share
+from ncn.common.paths import MODELS, RAW, SCORED, TOKENS, TUNED
+from ncn.settings.values import Address, Count, Digest, Number, Settings, Share
 
 MAX_VOCABULARY = 65_536  # tokens are stored as uint16
 END_OF_TEXT = "<|endoftext|>"  # after each story, in text files and as a token
@@ -21,7 +21,7 @@ def refuse_outputs(path: str) -> None:
     """
     root = os.environ.get("DVC_ROOT", ".")
     place = Path(os.path.relpath(Path(root, Path(path).expanduser()), root))
-    for output in (RAW, TOKENS, MODELS, SCORED):
+    for output in (RAW, TOKENS, TUNED, MODELS, SCORED):
         if place.is_relative_to(output):
             raise ValueError(
                 f"path: {path} lies in {output}, an output of the pipeline: DVC deletes what is"
@@ -30,11 +30,22 @@ def refuse_outputs(path: str) -> None:
 
 
 class HubFile(Settings):
-    """One file of a hub repository, pinned by size and digest."""
+    """One file of a hub repository, pinned by size and digest.
+
+    first_bytes: how many of its bytes are asked for; `sha256` is then theirs, `bytes` is still the
+    whole file's. None: all.
+    """
 
     name: StrictStr
     bytes: Count
     sha256: Digest
+    first_bytes: Count | None = None
+
+    @model_validator(mode="after")
+    def _no_more_than_there_are(self) -> Self:
+        if self.first_bytes is not None and self.first_bytes > self.bytes:
+            raise ValueError(f"first_bytes {self.first_bytes}: at most the file's {self.bytes}")
+        return self
 
 
 class Hub(Settings):
@@ -82,7 +93,16 @@ class Tokenizer(Settings):
 
 
 class Split(Settings):
-    """How validation is kept apart from training."""
+    """How validation, and what learning rates are tuned on, are kept apart from training."""
 
     unit: Literal["story", "sequence", "tail"]
     validation: Share
+    tuning: Annotated[Number, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> Self:
+        if self.validation + self.tuning >= 1:
+            raise ValueError(
+                f"validation {self.validation} and tuning {self.tuning} leave nothing to train on"
+            )
+        return self

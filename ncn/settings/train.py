@@ -1,8 +1,8 @@
-"""Training: sections `train` and `saving`."""
+"""Training: sections `tune`, `train` and `saving`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StrictBool, StrictInt, StrictStr
+from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from ncn.settings.values import Count, Number, Positive, Settings
 
@@ -42,6 +42,26 @@ class Train(Settings):
     def threads_of_a_process(self) -> int:
         """Threads are shared by the processes, at least one each."""
         return max(1, self.threads // self.processes)
+
+
+class Tune(Settings):
+    """The learning rate of each arm: found on a part of the text that nothing else sees."""
+
+    lr: list[Positive]
+    seeds: list[Annotated[StrictInt, Field(ge=0, lt=2**32)]] = Field(min_length=1)
+    epochs: Positive
+    extensions: Annotated[StrictInt, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _a_grid(self) -> Self:
+        if self.lr != sorted(set(self.lr)):
+            raise ValueError(f"lr {self.lr}: each value once, ascending")
+        return self
+
+    @property
+    def on(self) -> bool:
+        """Whether there is something to choose from."""
+        return len(self.lr) > 1
 
 
 class Saving(Settings):

@@ -1,18 +1,19 @@
 """All of params.yaml: the sections together, and what an arm makes of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
 from ncn.common.errors import InputError
-from ncn.common.paths import run_name
 from ncn.settings.analyses import BrainScan, Compare, Convergence, Eval, Generate
 from ncn.settings.control import ControlSettings
 from ncn.settings.data import Data, Split, Tokenizer
 from ncn.settings.model import Baseline, Model
 from ncn.settings.parameters import check_part
-from ncn.settings.train import Saving, Train
+from ncn.settings.sizes import Size, SizeName, of_its_size
+from ncn.settings.train import Saving, Train, Tune
 from ncn.settings.values import Settings, validated
 from ncn.settings.yaml12 import read_yaml
 
@@ -43,8 +44,11 @@ class Params(Settings):
     model: Model
     ncn: ControlSettings
     baseline: Baseline
+    size: SizeName | None
+    sizes: dict[SizeName, Size]
     arms: dict[ArmName, dict[str, Any] | None] = Field(min_length=1)
     seeds: list[Annotated[StrictInt, Field(ge=0, lt=2**32)]] = Field(min_length=1)
+    tune: Tune
     train: Train
     saving: Saving
     eval: Eval
@@ -52,6 +56,11 @@ class Params(Settings):
     convergence: Convergence
     brain_scan: BrainScan
     generate: Generate
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_size(cls, content: Any) -> Any:
+        return of_its_size(content) if isinstance(content, Mapping) else content
 
     @model_validator(mode="after")
     def _every_arm_can_be_built(self) -> Self:
@@ -61,7 +70,11 @@ class Params(Settings):
             )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {self.seeds} name one seed twice")
-        for arm in self.arms:
+        for arm, changes in self.arms.items():
+            if self.tune.lr and "lr" in (changes or {}):
+                raise ValueError(
+                    f"arms.{arm}.lr: tune.lr chooses every arm's; one of the two should go"
+                )
             self.train_of(arm)
             control = self.control_network(arm)
             if control.controller == "network" and self.model.d_model % control.heads:
@@ -69,6 +82,15 @@ class Params(Settings):
                     f"arms.{arm}: d_model {self.model.d_model} is not divisible by"
                     f" the heads {control.heads} of the salience pooling"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_tuned_is_scored_on_a_part_of_its_own(self) -> Self:
+        if self.tune.on and not self.split.tuning:
+            raise ValueError(
+                "split.tuning: tune.lr has several values, so it should be above 0: the share of"
+                " the text that they are scored on"
+            )
         return self
 
     @model_validator(mode="after")
@@ -93,11 +115,6 @@ class Params(Settings):
             except ValueError as problem:
                 raise ValueError(f"train.lr_scale.{part}: {problem}") from None
         return self
-
-    @property
-    def runs(self) -> list[str]:
-        """The name of every run: each arm with each seed."""
-        return [run_name(arm, seed) for arm in self.arms for seed in self.seeds]
 
     def control_network(self, arm: str) -> ControlSettings:
         """The `ncn` section with what `arm` changes laid over it."""

@@ -3,7 +3,8 @@
 A directory filled here holds
     text/           text files, names sorted = order of the corpus
     tokenizer/      vocab.json and merges.txt, unless the vocabulary is trained
-    manifest.json   the source, and path, bytes and sha256 of every file
+    manifest.json   the source, and path, bytes and sha256 of every file; of one whose first bytes
+                    were asked for, of_first_bytes: the story that they cut off is left out
 
 An unfinished download waits in $DVC_ROOT/.scratch/download: that folder is no output, so DVC does
 not delete it.
@@ -92,7 +93,13 @@ def fetch(
             (new / place).parent.mkdir(exist_ok=True)
             files.append({"path": place, **check_text(path, str(path), copy=new / place)})
         for pinned, part in zip(remote, parts, strict=True):
-            files.append({"path": pinned.place, **check_text(part, pinned.url)})
+            if pinned.first_bytes is None:
+                files.append({"path": pinned.place, **check_text(part, pinned.url)})
+                continue
+            target, end = new / pinned.place, last_story_end(part, pinned.url)
+            target.parent.mkdir(exist_ok=True)
+            checked = check_text(part, pinned.url, target, end)
+            files.append({"path": pinned.place, **checked, "of_first_bytes": pinned.first_bytes})
         manifest = _origin(data, tokenizer, seed) | {"files": files}
         if left_out:
             manifest["left_out"] = dict(sorted(left_out.items()))
@@ -100,17 +107,41 @@ def fetch(
         before_writing()
         for pinned, part in zip(remote, parts, strict=True):
             # Last: what has left scratch cannot be resumed.
+            if pinned.first_bytes is not None:
+                part.unlink()
+                continue
             (new / pinned.place).parent.mkdir(exist_ok=True)
             shutil.move(part, new / pinned.place)  # a rename; a copy to another file system
 
 
-def check_text(path: Path, name: str, copy: Path | None = None) -> dict[str, object]:
+def last_story_end(path: Path, name: str) -> int:
+    """How many bytes of a file that was cut off are whole stories, their last end included.
+
+    Raises:
+        InputError: not one story ends in it.
+    """
+    end, size = END_OF_TEXT.encode(), path.stat().st_size
+    with open(path, "rb") as file:
+        start = size
+        while start > 0:
+            start = max(0, start - CHUNK_BYTES)
+            file.seek(start)
+            place = file.read(CHUNK_BYTES + len(end)).rfind(end)
+            if place >= 0:
+                return start + place + len(end)
+    raise InputError(f"{name}: no {END_OF_TEXT} in its first {size} bytes; more are needed")
+
+
+def check_text(
+    path: Path, name: str, copy: Path | None = None, end: int | None = None
+) -> dict[str, object]:
     """The `bytes` and `sha256` of a file of UTF-8 text, in one pass.
 
     Args:
         path: the file.
         name: what an error calls it.
         copy: where its bytes are written on the way.
+        end: how many bytes count; None: all.
 
     Raises:
         InputError: the file cannot be read, or is not UTF-8.
@@ -127,7 +158,7 @@ def check_text(path: Path, name: str, copy: Path | None = None) -> dict[str, obj
         target = stack.enter_context(open(copy, "wb")) if copy else None
         bar = stack.enter_context(byte_bar(path.stat().st_size, f"read {path.name}", delay=1))
         while True:
-            chunk = source.read(CHUNK_BYTES)
+            chunk = source.read(CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - size))
             held_back = len(decoder.getstate()[0])  # of a character that a chunk cuts in two
             if size == 0:
                 for beginning, advice in NO_TEXT.items():
@@ -291,6 +322,16 @@ def _of_hub(
         except HFValidationError as error:
             raise InputError(f"{setting}.repo: {error}") from None
         files.append(
-            Remote(place, url, file.sha256, setting, otherwise, file.bytes, page, hub.revision)
+            Remote(
+                place,
+                url,
+                file.sha256,
+                setting,
+                otherwise,
+                file.bytes,
+                file.first_bytes,
+                page,
+                hub.revision,
+            )
         )
     return files

@@ -9,6 +9,7 @@ writes to a file of its own. Any other address is a mirror, read with requests.
 """
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,8 +52,14 @@ class Remote:
     setting: str  # the section of params.yaml that names it
     otherwise: str  # what to do where there is no network
     bytes: int | None = None  # known for files of a hub
+    first_bytes: int | None = None  # of these, to ask for no more; `sha256` is then theirs
     page: str | None = None  # of its repository, for files of a hub
     revision: str | None = None  # likewise
+
+    @property
+    def wanted(self) -> int | None:
+        """How many bytes are asked for, where that is known."""
+        return self.first_bytes or self.bytes
 
 
 class _InterruptedError(Exception):
@@ -84,13 +91,15 @@ def downloaded(files: Sequence[Remote], scratch: Path) -> Iterator[list[Path]]:
 
 def _complete(file: Remote, part: Path) -> Path:
     """Receive what `part` lacks and check the whole; what is not the pinned file is removed."""
-    if part.exists() and _size(part) >= (file.bytes or 0):
+    if part.exists() and _size(part) >= (file.wanted or 0):
         # An earlier run stopped after this file and before the others.
         if sha256_of(part) == file.sha256:
             return part
-        if file.bytes:  # as long as the file, and another
+        if file.wanted:  # as long as the file, and another
             part.unlink()
     _receive(file, part)
+    if file.first_bytes and _size(part) > file.first_bytes:  # from a server that knows no ranges
+        os.truncate(part, file.first_bytes)
     found = sha256_of(part)
     if found != file.sha256:
         size = _size(part)
@@ -141,8 +150,8 @@ def _from_hub(file: Remote, part: Path) -> None:
                 file.url,  # not where it led: a signed address expires before a long download ends
                 out,
                 resume_size=out.tell(),
-                headers=build_hf_headers(headers=UNCOMPRESSED),
-                expected_size=file.bytes,
+                headers=build_hf_headers(headers=UNCOMPRESSED | _up_to(file.first_bytes)),
+                expected_size=file.wanted,
                 displayed_filename=PurePosixPath(file.place).name,
             )
     except (OfflineModeIsEnabled, HfHubHTTPError) as error:  # no connection that broke
@@ -188,6 +197,11 @@ def _from_mirror(file: Remote, part: Path) -> None:
                     bar.update(len(piece))
     except requests.RequestException as error:
         raise _InterruptedError(type(error).__name__) from error
+
+
+def _up_to(first_bytes: int | None) -> dict[str, str]:
+    """The header that asks for no more; the library moves its start to where it goes on."""
+    return {"Range": f"bytes=0-{first_bytes - 1}"} if first_bytes else {}
 
 
 def _asked(file: Remote) -> Asked:

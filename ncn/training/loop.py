@@ -122,7 +122,8 @@ def train_model(
         stop: says when to end early.
 
     Raises:
-        InputError: the rows do not fill a batch, or loss or gradient stop being finite.
+        InputError: the rows do not fill a batch.
+        NonFiniteError: loss or gradient stop being finite.
         Interrupted: `stop` received a signal. What was done is saved in `states`.
     """
     max_steps = count_steps(len(rows), train)
@@ -154,7 +155,7 @@ def train_model(
                 result = engine.step(batch_rows, lr)
             except NonFiniteError as error:
                 last_good = f"; the last good state: {states.last_good}" if states else ""
-                raise InputError(f"{name}, {error}{last_good}") from None
+                raise NonFiniteError(f"{name}, {error}{last_good}") from None
             if log.add(result):
                 progress.say(f"step {step:,}: the loss jumped to {result.loss:.4f}")
             progress.step(step, result.loss, result.penalty, lr)

@@ -41,13 +41,13 @@ KEPT = 2
 PATIENCE = 30.0  # seconds; a trainer that was told to stop may be in the middle of a long step
 
 
-def training_source(definition: str | Path = "dvc.yaml") -> dict[str, str]:
-    """The sha256 of every module that the train stage declares, by file or by folder.
+def training_source(definition: str | Path = "dvc.yaml", stage: str = "train") -> dict[str, str]:
+    """The sha256 of every module that `stage` declares, by file or by folder.
 
     That dvc.yaml declares all that computes is a test's business, and DVC's view of what makes a
     model stale is then ours too.
     """
-    deps = [Path(dep) for dep in read_yaml(definition)["stages"]["train"]["deps"]]
+    deps = [Path(dep) for dep in read_yaml(definition)["stages"][stage]["deps"]]
     files = [file for dep in deps for file in ([dep] if dep.is_file() else dep.rglob("*.py"))]
     return {str(file): sha256_of(file) for file in sorted(files) if file.suffix == ".py"}
 
@@ -83,10 +83,16 @@ def scratch() -> Path:
 
 
 def states_of(
-    run: str, config: ModelConfig, train: Train, seed: int, data: str, saving: Saving
+    run: str,
+    config: ModelConfig,
+    train: Train,
+    seed: int,
+    data: str,
+    saving: Saving,
+    stage: str = "train",
 ) -> "States":
-    """The states of a run with everything its result depends on: see `state_key`."""
-    key = state_key(config, train, seed, data, training_source())
+    """The states of a run of `stage` with everything its result depends on: see `state_key`."""
+    key = state_key(config, train, seed, data, training_source(stage=stage))
     return States(scratch() / f"{run}-{key}", saving)
 
 
@@ -184,12 +190,17 @@ class States:
         """
         write_text(self.folder / FINISHED, md5_of_directory(output))
 
+    def discard(self) -> None:
+        """Delete the states; what else lies in the folder stays."""
+        for path in self._files():
+            path.unlink()
+
     def forget_if_recorded(self, stage: str, output: Path) -> None:
         """Begin anew if DVC has recorded what these states led to: it was told to do it again."""
         finished = self.folder / FINISHED
         if finished.exists() and finished.read_text() == recorded(stage, output):
-            for path in (finished, *self._files()):
-                path.unlink()
+            finished.unlink()
+            self.discard()
 
     @property
     def last_good(self) -> str:

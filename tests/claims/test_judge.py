@@ -624,7 +624,7 @@ def test_a_claim_asks_of_an_arm_the_signals_that_it_is_about(experiment: Params)
     lacking |= {"dynamic.ncn", "dynamic.ncn_causal"}
     assert all(found[name] == UNTESTABLE for name in lacking)
     other = {v for n, v in found.items() if n not in lacking}
-    assert other == {YES, UNDECIDED, UNTESTABLE}  # overhead without a plain arm; the perplexity
+    assert other == {YES, UNTESTABLE}  # the perplexity
 
 
 def test_the_arm_judged_is_the_one_nearest_to_the_published_form(experiment: Params) -> None:

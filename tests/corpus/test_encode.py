@@ -8,7 +8,7 @@ import pytest
 from ncn.common.errors import InputError
 from ncn.corpus.encode import write_corpus
 from ncn.corpus.rows import open_rows, open_tasks
-from ncn.corpus.split import choose_validation
+from ncn.corpus.split import PARTS, choose_parts
 from ncn.corpus.text import read_stories
 from ncn.corpus.tokenizer import load_tokenizer
 from ncn.settings import END_OF_TEXT, Split
@@ -75,23 +75,23 @@ def test_a_rows_task_is_the_file_that_it_begins_in(
     files = [tmp_path / f"{number}.txt" for number in range(4)]
     for file, text in zip(files, texts, strict=True):
         file.write_text(text)
-    split = Split(unit=unit, validation=0.3)  # type: ignore[arg-type]
-    held_out = choose_validation(211, split, 42)
+    split = Split(unit=unit, validation=0.3, tuning=0.2)  # type: ignore[arg-type]
+    parts = choose_parts(211, split, 42)
     tokenizer = load_tokenizer(vocabulary)
-    meta = write_corpus(files, held_out, tokenizer, split, 16, 42, tmp_path)
+    meta = write_corpus(files, parts, tokenizer, split, 16, 42, tmp_path)
     assert meta["tasks"] == 4
     # Which file a token of the corpus is of, counted anew: by the text before it.
-    streams: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
-    held = iter(held_out)
+    streams: dict[str, list[tuple[int, int]]] = {part: [] for part in PARTS}
+    of_story = iter(parts)
     for number, text in enumerate(texts):
         for story in text.split(END_OF_TEXT)[:-1]:
-            part = bool(next(held)) and unit == "story"
+            part = PARTS[next(of_story) if unit == "story" else 0]
             ids = [*tokenizer.encode(story), tokenizer.end_of_text]
             streams[part] += [(token, number) for token in ids]
-    for part in ("train", "val"):
+    for part in PARTS:
         rows, tasks = open_rows(tmp_path, part), open_tasks(tmp_path, part)
         assert len(rows) == len(tasks)
-        stream = streams[part == "val" and unit == "story"]
+        stream = streams[part if unit == "story" else "train"]
         beginnings = {
             (tuple(token for token, _ in stream[i : i + 17]), stream[i][1])
             for i in range(0, len(stream) - 16, 16)
@@ -106,8 +106,8 @@ def test_the_digest_of_the_tokens_covers_their_tasks(tmp_path: Path, vocabulary:
     files = [tmp_path / "a.txt", tmp_path / "b.txt"]
     files[0].write_text(halves[0], encoding="utf-8")
     files[1].write_text(halves[1] + halves[2], encoding="utf-8")
-    split = Split(unit="story", validation=0.05)
-    held_out = choose_validation(200, split, 42)
-    twice = write_corpus(files, held_out, load_tokenizer(vocabulary), split, 16, 42, tmp_path)
+    split = Split(unit="story", validation=0.05, tuning=0.0)
+    parts = choose_parts(200, split, 42)
+    twice = write_corpus(files, parts, load_tokenizer(vocabulary), split, 16, 42, tmp_path)
     assert twice["tokens"] == once["tokens"]
     assert twice["digest"] != once["digest"]

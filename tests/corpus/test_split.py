@@ -1,16 +1,32 @@
-"""The split: as large as published, and at the end where asked for."""
+"""The split: as large as published, at the end where asked for, no unit in two parts."""
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ncn.corpus.split import choose_validation
+from ncn.corpus.split import PARTS, choose_parts
 from ncn.settings import Split
+
+TRAIN, VAL, TUNE = range(len(PARTS))
+UNITS = st.sampled_from(["story", "sequence", "tail"])
 
 
 def test_the_published_split_has_the_published_sizes() -> None:
-    mask = choose_validation(1_069_776, Split(unit="sequence", validation=0.05), 42)
-    assert ((~mask).sum(), mask.sum()) == (1_016_288, 53_488)
+    parts = choose_parts(1_069_776, Split(unit="sequence", validation=0.05, tuning=0.0), 42)
+    assert np.bincount(parts).tolist() == [1_016_288, 53_488]
 
 
 def test_tail_takes_the_last_units() -> None:
-    mask = choose_validation(40, Split(unit="tail", validation=0.05), 42)
-    assert np.flatnonzero(mask).tolist() == [38, 39]
+    parts = choose_parts(40, Split(unit="tail", validation=0.05, tuning=0.1), 42)
+    assert parts.tolist() == [TRAIN] * 34 + [TUNE] * 4 + [VAL] * 2
+
+
+@given(UNITS, st.integers(1, 300), st.floats(0.01, 0.4), st.floats(0.0, 0.4), st.integers(0, 9))
+def test_a_tuning_part_takes_of_the_training_and_leaves_the_validation_alone(
+    unit: str, n: int, validation: float, tuning: float, seed: int
+) -> None:
+    split = Split.model_validate({"unit": unit, "validation": validation, "tuning": tuning})
+    parts = choose_parts(n, split, seed)
+    without = choose_parts(n, split.model_copy(update={"tuning": 0.0}), seed)
+    assert (parts == TUNE).sum() == int(n * tuning)
+    assert ((parts == VAL) == (without == VAL)).all()

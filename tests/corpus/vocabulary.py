@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ncn.corpus.encode import write_corpus
-from ncn.corpus.split import choose_validation
+from ncn.corpus.split import choose_parts
 from ncn.corpus.text import read_stories
 from ncn.corpus.tokenizer import load_tokenizer, train_tokenizer
 from ncn.settings import END_OF_TEXT, Split
@@ -27,7 +27,7 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write(tmp_path: Path, vocabulary: Path, unit: str, text: str = TEXT) -> dict[str, object]:
     file = tmp_path / "text.txt"
     file.write_text(text, encoding="utf-8")
-    split = Split(unit=unit, validation=0.05)  # type: ignore[arg-type]
-    held_out = choose_validation(sum(1 for _ in read_stories([file])), split, 42)
+    split = Split(unit=unit, validation=0.05, tuning=0.0)  # type: ignore[arg-type]
+    parts = choose_parts(sum(1 for _ in read_stories([file])), split, 42)
     tokenizer = load_tokenizer(vocabulary)
-    return write_corpus([file], held_out, tokenizer, split, 16, 42, tmp_path)
+    return write_corpus([file], parts, tokenizer, split, 16, 42, tmp_path)

@@ -59,9 +59,9 @@ def is_shown(line: str, output: str) -> bool:
 
 
 def tree_map() -> dict[str, str]:
-    """What the README says of each part of ncn/, by its name."""
-    listed = re.search(r"^ncn/ .*\n((?:  .*\n)+)", text_of("README.md"), re.MULTILINE)
-    assert listed, "README.md has no map of ncn/"
+    """What docs/extending.md says of each part of ncn/, by its name."""
+    listed = re.search(r"^ncn/\n((?:  .*\n)+)", text_of("docs/extending.md"), re.MULTILINE)
+    assert listed, "docs/extending.md has no map of ncn/"
     lines = [line.split(maxsplit=1) for line in listed[1].splitlines()]
     return {name.rstrip("/"): words for name, words in lines}
 

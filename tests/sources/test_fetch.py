@@ -18,7 +18,7 @@ import pytest
 from huggingface_hub import file_download
 
 from ncn.common.errors import InputError
-from ncn.settings import Params, load_params
+from ncn.settings import END_OF_TEXT, Params, load_params
 from ncn.sources import fetch as sources
 from ncn.sources import transfer
 from ncn.sources.fetch import check_text, fetch
@@ -518,3 +518,46 @@ def test_the_stage_runs_and_its_failure_is_one_line() -> None:
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: data.path: no does not exist")
     assert failed.stderr.count("\n") == 1
+
+
+STORIES = "".join(f"Story {n}, é.\n{END_OF_TEXT}\n" for n in range(20_000)).encode()
+FIRST = 3 * PIECE + 5
+
+
+def of_first_bytes() -> Params:
+    """The first bytes of a larger file, pinned by what they are."""
+    file = pinned(NAME, STORIES[:FIRST]) | {"bytes": len(STORIES), "first_bytes": FIRST}
+    return settings(
+        source="tinystories-v2", hub={"repo": REPO, "revision": REVISION, "files": [file]}
+    )
+
+
+@pytest.mark.parametrize("fault", ["none", "breaks", "no ranges"])
+def test_the_first_bytes_of_a_file_are_asked_for_and_no_more(hub: Hub, fault: str) -> None:
+    hub.repositories = {("datasets", REPO, REVISION): {NAME: STORIES}}
+    hub.cuts, hub.ranges = ([PIECE + 3] if fault == "breaks" else []), fault != "no ranges"
+    got = run(of_first_bytes())
+    text = got[f"text/000000-{NAME}"]
+    assert STORIES.startswith(text)
+    assert text.endswith(END_OF_TEXT.encode())
+    assert END_OF_TEXT.encode() not in STORIES[len(text) : FIRST]
+    (entry,) = json.loads(got["manifest.json"])["files"]
+    assert (entry["bytes"], entry["of_first_bytes"]) == (len(text), FIRST)
+    asked = hub.ranges_asked()
+    assert asked[0] == f"bytes=0-{FIRST - 1}"
+    assert len(asked) == (2 if fault == "breaks" else 1)
+    assert all(each and each.endswith(f"-{FIRST - 1}") for each in asked)
+    assert parts() == []
+
+
+def test_first_bytes_that_are_others_or_hold_no_story_are_refused(hub: Hub) -> None:
+    hub.repositories = {("datasets", REPO, REVISION): {NAME: b"x" + STORIES}}
+    wrong = of_first_bytes().model_dump()
+    wrong["data"]["hub"]["files"][0]["bytes"] = len(STORIES) + 1
+    assert "is not the" in refused(Params.model_validate(wrong))
+    hub.repositories = {("datasets", REPO, REVISION): {NAME: b"x" * len(STORIES)}}
+    file = pinned(NAME, b"x" * 100) | {"bytes": len(STORIES), "first_bytes": 100}
+    short = settings(
+        source="tinystories-v2", hub={"repo": REPO, "revision": REVISION, "files": [file]}
+    )
+    assert "no <|endoftext|> in its first 100 bytes" in refused(short)

@@ -1,0 +1,45 @@
+"""Sizes of one experiment: sections `size` and `sizes`.
+
+A run is of one size, `size`: what `sizes` says of it is laid over `model` and `train` when
+params.yaml is read, so that nothing else has to know of sizes.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, StrictStr
+
+from ncn.settings.values import Settings
+
+# Size names become folder names and parts of an experiment's name.
+SizeName = Annotated[StrictStr, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_]*$")]
+
+
+class Size(Settings):
+    """What of `model` and `train` is different in a size."""
+
+    model: dict[StrictStr, Any] = Field(default_factory=dict)
+    train: dict[StrictStr, Any] = Field(default_factory=dict)
+
+
+def of_its_size(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of params.yaml with its size laid over `model` and `train`.
+
+    Raises:
+        ValueError: there is no such size, or it changes the context length: rows are of one length.
+    """
+    chosen, sizes = content.get("size"), content.get("sizes")
+    if chosen is None or not isinstance(sizes, Mapping):
+        return dict(content)
+    if chosen not in sizes:
+        names = ", ".join(map(str, sizes)) or "none yet"
+        raise ValueError(f"size: {chosen!r} is not in sizes; allowed are null and {names}")
+    changes = sizes[chosen] or {}
+    if "context_length" in (changes.get("model") or {}):
+        raise ValueError(f"sizes.{chosen}.model.context_length: all sizes read the same rows")
+    laid = {
+        section: {**content[section], **(changes.get(section) or {})}
+        for section in Size.model_fields
+        if isinstance(content.get(section), Mapping)
+    }
+    return {**content, **laid}
