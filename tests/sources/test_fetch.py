@@ -512,7 +512,9 @@ def test_the_stage_runs_and_its_failure_is_one_line() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("1 files,")
     assert Path("data/raw/text/stories.txt").exists()
-    broken = small.replace("source: builtin", "source: local").replace("path: null", "path: no", 1)
+    broken = small.replace("source: builtin", "source: local").replace(
+        "  path:  ", "  path: no  ", 1
+    )
     Path("params.yaml").write_text(broken, encoding="utf-8")
     failed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert failed.returncode == 1
