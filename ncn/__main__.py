@@ -23,6 +23,7 @@ COMMANDS = {
     "import": "judge and convert a checkpoint of the published code; nothing in it is executed",
     "benchmark": "measure what control and kernels cost on this machine",
     "figures": "draw the figures of plots/figures for a paper: SVG, PNG or PDF of any width",
+    "tidy": "remove models, scores and curves of runs that params.yaml no longer names",
     "doctor": "check this machine, environment and folder; say what to do where something is wrong",
     "readme": "write the result of README.md anew from metrics/",
     "plots-page": "write the page of `dvc plots show` anew from the pinned packages",

@@ -12,6 +12,7 @@ import numpy as np
 
 from ncn.common.errors import run_command
 from ncn.common.files import write_json
+from ncn.common.leftovers import clear_leftovers
 from ncn.common.paths import (
     BRAIN_SCAN,
     SCAN_TABLES,
@@ -43,6 +44,8 @@ Rows = list[dict[str, object]]
 
 def main() -> None:
     """Scan every run that has a control network; the untrained networks serve all seeds."""
+    named = load_params()
+    clear_leftovers(named.arms, named.seeds)
     inputs = StageInputs("brain_scan")
     params = load_params()
     compute_alike(params.train.threads)

@@ -11,6 +11,7 @@ from ncn.analysis.comparison import compare
 from ncn.analysis.records import copy_records, copy_tuning
 from ncn.common.errors import run_command
 from ncn.common.files import write_json
+from ncn.common.leftovers import clear_leftovers
 from ncn.common.paths import COMPARISON, SUMMARY, run_name
 from ncn.figures.result import draw_result
 from ncn.figures.saving import save
@@ -20,6 +21,8 @@ from ncn.settings.stage_inputs import StageInputs
 
 def main() -> None:
     """Compare every arm and seed that params.yaml names; read no other."""
+    named = load_params()
+    clear_leftovers(named.arms, named.seeds)
     inputs = StageInputs("compare")
     params = load_params()
     copy_records(run_name(arm, seed) for arm in params.arms for seed in params.seeds)

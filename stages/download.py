@@ -10,6 +10,7 @@ from ncn.common.paths import RAW
 from ncn.settings import load_params
 from ncn.settings.stage_inputs import StageInputs
 from ncn.sources.fetch import fetch
+from ncn.sources.local_texts import said
 
 
 def main() -> None:
@@ -17,9 +18,10 @@ def main() -> None:
     inputs = StageInputs("download")
     params = load_params()
     fetch(params.data, params.tokenizer, params.seed, RAW, inputs.check)
-    files = read_json(RAW / "manifest.json")["files"]
-    megabytes = sum(file["bytes"] for file in files) / 1e6
-    print(f"{len(files)} files, {megabytes:.1f} MB of {params.data.source} in {RAW}")
+    manifest = read_json(RAW / "manifest.json")
+    megabytes = sum(file["bytes"] for file in manifest["files"]) / 1e6
+    words = f"{len(manifest['files'])} files, {megabytes:.1f} MB of {params.data.source} in {RAW}"
+    print(words + said(manifest.get("left_out", {})))
 
 
 if __name__ == "__main__":

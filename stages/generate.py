@@ -9,6 +9,7 @@ import ncn.common.before_torch  # noqa: F401 isort: skip (before what takes long
 
 from ncn.common.errors import run_command
 from ncn.common.files import write_json
+from ncn.common.leftovers import clear_leftovers
 from ncn.common.paths import SAMPLES, TOKENIZER, TOKENS, model_directory, run_name
 from ncn.common.timing import timed
 from ncn.corpus.rows import open_rows
@@ -26,6 +27,8 @@ from ncn.settings.stage_inputs import StageInputs
 
 def main() -> None:
     """Generate on the CPU, on which the same seed draws the same text again."""
+    named = load_params()
+    clear_leftovers(named.arms, named.seeds)
     inputs = StageInputs("generate")
     params = load_params()
     compute_alike(params.train.threads)

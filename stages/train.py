@@ -23,6 +23,7 @@ from ncn.common.stopping import StopSignals
 from ncn.common.timing import timed
 from ncn.common.tsv import write_tsv
 from ncn.corpus.rows import read_meta
+from ncn.corpus.tokenizer import check_lengths, load_tokenizer
 from ncn.model import build_model, parameter_count, save_model
 from ncn.model.build import non_embedding_count
 from ncn.model.device import compute_alike, describe, pick_device
@@ -63,6 +64,11 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     device = pick_device()
     compute_alike(settings.threads_of_a_process)
     meta = read_meta(TOKENS)
+    later = {  # what later stages read: refused now, and not after hours
+        "generate.prompts": params.generate.prompts,
+        "brain_scan.texts": params.brain_scan.texts,
+    }
+    check_lengths(later, load_tokenizer(TOKENIZER), meta["context_length"])
     model = build_model(params, arm, meta["vocab_size"], seed).to(device)
     rows, validation = training_rows(TOKENS, model), validation_rows(TOKENS, model)
     if rank() > 0:  # of several processes: the first alone speaks, saves and writes

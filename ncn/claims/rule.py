@@ -7,7 +7,10 @@ Runs of several seeds are pooled, by `over_seeds` and `most_of`: what has to hol
 be the harder to meet the more of them there are.
 """
 
+import ast
+import inspect
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,8 +157,14 @@ class Claim:
 
     @property
     def rule_in_words(self) -> str:
-        """How the verdict follows from the figures."""
-        return " ".join((getattr(self.rule, "func", self.rule).__doc__ or "").split())
+        """How the verdict follows from the figures: the rule's docstring.
+
+        Read from its source, since `python -OO` drops docstrings.
+        """
+        source = textwrap.dedent(inspect.getsource(getattr(self.rule, "func", self.rule)))
+        definition = ast.parse(source).body[0]
+        assert isinstance(definition, ast.FunctionDef)
+        return " ".join((ast.get_docstring(definition) or "").split())
 
 
 def claim(

@@ -65,6 +65,16 @@ def load_with_tokenizer(directory: str, tokenizer: str | None) -> tuple[Language
     return model, loaded
 
 
+def _typed(prompt: str) -> str:
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"--prompt {prompt!r}: this locale does not decode what was typed: PYTHONUTF8=1 does"
+        ) from None
+    return prompt
+
+
 def _read_prompts(path: str) -> list[str]:
     try:
         prompts = Path(path).read_text(encoding="utf-8").splitlines()
@@ -111,7 +121,7 @@ def run(arguments: argparse.Namespace) -> None:
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
     refresh = parse_refresh(arguments.refresh)
     several = arguments.prompts_file is not None
-    prompts = _read_prompts(arguments.prompts_file) if several else [arguments.prompt]
+    prompts = _read_prompts(arguments.prompts_file) if several else [_typed(arguments.prompt)]
     model, tokenizer = load_with_tokenizer(arguments.model, arguments.tokenizer)
     sliders = _read_sliders(arguments.slider)
     conditions = conditions_of(model, arguments.task, sliders)

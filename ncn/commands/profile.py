@@ -3,7 +3,8 @@
 python -m ncn profile NAME [--params params.yaml]
 
 Nested sections merge; lists and single values replace. Comments, order and number formats of
-params.yaml stay, and a result that the pipeline would refuse is never written.
+params.yaml stay, in the form that `dvc exp run -S` writes too. A result that the pipeline would
+refuse is never written.
 """
 
 import argparse
@@ -12,7 +13,6 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
-from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.tokens import CommentToken
 
 from ncn.common.errors import InputError
@@ -56,21 +56,10 @@ def apply_profile(
     return changes
 
 
-class _Representer(RoundTripRepresenter):
-    """Writes null as `null`; ruamel by itself leaves the place empty."""
-
-
-_Representer.add_representer(
-    type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
-)
-
-
 def _yaml() -> YAML:
-    """Reads and writes params.yaml in its own style, so that only what changed differs in git."""
+    """Reads and writes params.yaml in the form that DVC gives it: only what changed differs."""
     yaml = YAML()
-    yaml.Representer = _Representer
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.width = 10_000  # never folds a long text
+    yaml.default_flow_style = False
     return yaml
 
 

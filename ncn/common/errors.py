@@ -1,6 +1,8 @@
 """What a user did wrong, said in one line."""
 
 import errno
+import io
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -40,12 +42,26 @@ def fixable(error: Exception) -> str | None:
 def run_command(main: Callable[[], None]) -> None:
     """Run `main`; turn what a user can fix into one line on stderr and exit status 1.
 
-    An interrupt exits with 128 + the signal's number, never 0: DVC would record 0 as success.
+    An interrupt exits with 128 + the signal's number, never 0: DVC would record 0 as success. So
+    does a reader of the output that went away before the work was done; afterwards it is no error.
+    What a terminal cannot show, it shows escaped.
     """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        elif stream is None:  # closed
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    done = False
     try:
         main()
+        done = True
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the flush at exit
+        sys.exit(0 if done else 128 + signal.SIGPIPE)
     except Interrupted as interruption:
         if words := str(interruption):
             print(words, file=sys.stderr)

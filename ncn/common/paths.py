@@ -7,6 +7,9 @@ from pathlib import Path
 
 RAW = Path("data/raw")
 TOKENS = Path("data/tokens")
+MODELS = Path("data/models")
+SCORED = Path("data/scores")
+TUNED = Path("data/tuning")
 TOKENIZER = TOKENS / "tokenizer"
 PUBLISHED_RUN = Path("data/reference/run_1.tsv")
 REQUIREMENTS = Path("requirements.lock")
@@ -42,17 +45,17 @@ def run_name(arm: str, seed: int) -> str:
 
 def model_directory(run: str) -> Path:
     """What training leaves: the model, and `TRAINING` and `LOG` beside it."""
-    return Path("data/models") / run
+    return MODELS / run
 
 
 def tuning_directory(arm: str) -> Path:
     """What tuning leaves: `CHOSEN` and `GRID`."""
-    return Path("data/tuning") / arm
+    return TUNED / arm
 
 
 def scores_directory(run: str) -> Path:
     """What scoring leaves: `SCORES`, `SEQUENCES` and `CLUSTERS`."""
-    return Path("data/scores") / run
+    return SCORED / run
 
 
 # Files of these folders. DVC keeps the folders, so that a run comes back from its cache whole; what
@@ -68,6 +71,10 @@ CLUSTERS = "clusters.tsv"  # of each story (or row, where the split cuts stories
 TRAINING_COPIES = Path("metrics/train")
 LOG_COPIES = Path("plots/train")  # and the growing logs of runs that train
 SCORES_COPIES = Path("metrics/evaluate")
+
+# The folders that hold something of each run or arm: as DVC caches it, and as git keeps it.
+CACHED_RUNS = (MODELS, SCORED, TUNED)
+COPIED_RUNS = (TRAINING_COPIES, LOG_COPIES, SCORES_COPIES)
 
 
 def training_metrics(run: str) -> Path:

@@ -84,7 +84,8 @@ def write_corpus(
                 f"{PART_NAMES[part]} part: {len(tokens)} tokens of"
                 f" {len(parts)} stories make no row of context_length {context_length} + 1"
                 f" under split.unit {split.unit}, split.validation {split.validation}:"
-                " more text, a shorter context or a larger share is needed"
+                " more text, a shorter context or a larger share is needed, or split.unit: tail,"
+                " which takes the end of the text"
             )
         meta[part] = _write_rows(directory / f"{part}.bin", tokens, chosen, context_length, lengths)
         begun = np.searchsorted(begins[source], chosen * context_length, side="right") - 1

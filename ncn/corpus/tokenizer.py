@@ -5,7 +5,7 @@ and GPT-2's own go through the same loader.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import tiktoken
@@ -87,6 +87,23 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
         raise InputError(f"{path}: no token for byte {missing[0]}; all 256 bytes are needed")
     _check_merges(Path(directory) / "merges.txt", vocabulary)
     return Tokenizer(token_bytes, end_of_text)
+
+
+def check_lengths(
+    texts: Mapping[str, Sequence[str]], tokenizer: Tokenizer, context_length: int
+) -> None:
+    """See that a model can read each text; `texts` are by the setting that names them.
+
+    Raises:
+        InputError: one has more tokens than `context_length`; names the setting and the text.
+    """
+    for setting, each in texts.items():
+        for number, text in enumerate(each):
+            if (length := len(tokenizer.encode(text))) > context_length:
+                raise InputError(
+                    f"params.yaml: {setting}[{number}]: {text[:40]!r} has {length} tokens; at most"
+                    f" model.context_length {context_length}"
+                )
 
 
 def _check_merges(path: Path, vocabulary: dict[str, int]) -> None:

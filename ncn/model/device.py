@@ -2,12 +2,14 @@
 
 import os
 import resource
+import shutil
 from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
 
 from kernels.dispatch import multiplies
+from ncn.common.errors import InputError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -72,3 +74,21 @@ def peak_memory() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def require_compiler(device: torch.device) -> None:
+    """See that torch.compile finds what it calls: a C++ compiler, for a GPU a C compiler.
+
+    Raises:
+        InputError: there is none.
+    """
+    variable, *names = (
+        ("CC", "gcc", "clang") if device.type == "cuda" else ("CXX", "g++", "clang++")
+    )
+    asked = os.environ.get(variable)
+    if not any(map(shutil.which, [asked] if asked else names)):
+        found = f"{variable} names {asked}, which is not there" if asked else "none is on PATH"
+        raise InputError(
+            f"train.compile: true needs a compiler ({' or '.join(names)}), but {found}:"
+            " install one (apt install g++), or set train.compile to false"
+        )

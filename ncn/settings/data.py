@@ -1,13 +1,32 @@
 """The text and its tokens: sections `data`, `tokenizer` and `split`."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
+from ncn.common.paths import MODELS, RAW, SCORED, TOKENS, TUNED
 from ncn.settings.values import Address, Count, Digest, Number, Settings, Share
 
 MAX_VOCABULARY = 65_536  # tokens are stored as uint16
 END_OF_TEXT = "<|endoftext|>"  # after each story, in text files and as a token
+
+
+def refuse_outputs(path: str) -> None:
+    """Refuse a path into a folder that DVC empties.
+
+    Raises:
+        ValueError: it is one; says which.
+    """
+    root = os.environ.get("DVC_ROOT", ".")
+    place = Path(os.path.relpath(Path(root, Path(path).expanduser()), root))
+    for output in (RAW, TOKENS, TUNED, MODELS, SCORED):
+        if place.is_relative_to(output):
+            raise ValueError(
+                f"path: {path} lies in {output}, an output of the pipeline: DVC deletes what is"
+                " there before it runs; keep your text elsewhere"
+            )
 
 
 class HubFile(Settings):
@@ -51,6 +70,8 @@ class Data(Settings):
     def _source_has_what_it_needs(self) -> Self:
         if self.source == "local" and self.path is None:
             raise ValueError("source: local needs path: a file, a folder or a glob")
+        if self.source == "local" and self.path is not None:
+            refuse_outputs(self.path)
         if self.source == "url" and (self.url is None or self.sha256 is None):
             raise ValueError("source: url needs url (http or https) and sha256 (64 hex digits)")
         return self

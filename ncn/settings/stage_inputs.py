@@ -29,10 +29,14 @@ class StageInputs:
     Args:
         stage: of dvc.yaml.
         item: what fills ${item.KEY} of a matrix stage, for example arm and seed.
+
+    Raises:
+        InputError: an output lies behind a link to a folder, where DVC keeps none.
     """
 
     def __init__(self, stage: str, **item: object) -> None:
         self._stage, self._item = stage, item
+        self._refuse_links()
         self._before = self._there()
 
     @property
@@ -57,6 +61,18 @@ class StageInputs:
                 f"{self.name}: changed while the stage ran: {changed[0]}{more}; nothing was"
                 " written. Put it back and run the same command: it goes on"
             )
+
+    def _refuse_links(self) -> None:
+        for out in read_yaml(DEFINITION)["stages"][self._stage].get("outs", ()):
+            place = Path(self._filled(out if isinstance(out, str) else next(iter(out))))
+            for folder in (*reversed(place.parents), place):
+                if folder.is_symlink() and folder.is_dir():
+                    raise InputError(
+                        f"{self.name}: {folder} is a link to {folder.readlink()}, and DVC keeps no"
+                        " output behind a link; for a bigger disk, put DVC's cache there instead:"
+                        f" rm {folder}; dvc cache dir --local {folder.readlink()}/cache;"
+                        " dvc config --local cache.type symlink"
+                    )
 
     def _there(self) -> dict[str, str]:
         """What there is now, by what it is called in an error."""

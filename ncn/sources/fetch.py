@@ -11,10 +11,10 @@ not delete it.
 """
 
 import codecs
-import glob
 import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
@@ -28,11 +28,29 @@ from ncn.common.files import replacing_directory, write_json
 from ncn.common.progress import byte_bar
 from ncn.settings import END_OF_TEXT, Data, Hub, Tokenizer
 from ncn.sources.hub_client import hub_address
+from ncn.sources.local_texts import find_texts, no_text
 from ncn.sources.stories import write_stories
 from ncn.sources.transfer import Remote, downloaded
 
 STORY_END = f"\n{END_OF_TEXT}\n"
+BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 CHUNK_BYTES = 1 << 20
+NAME_LENGTH = 60  # characters, of at most 4 bytes each: with the number less than 255 bytes
+# How files begin that people take for text, and what to do about it.
+NO_TEXT = {
+    b"\x1f\x8b": "is compressed: gunzip it",
+    b"PK\x03\x04": "is a ZIP archive: unzip it",
+    b"BZh": "is compressed: bunzip2 it",
+    b"\xfd7zXZ": "is compressed: unxz it",
+    b"\x28\xb5\x2f\xfd": "is compressed: unzstd it",
+    b"%PDF": "is a PDF: save it as text",
+    b"\xff\xfe": "is UTF-16: save it as UTF-8",
+    b"\xfe\xff": "is UTF-16: save it as UTF-8",
+}
+
+
+class BlankError(InputError):
+    """A file without a word."""
 
 
 def fetch(
@@ -55,7 +73,8 @@ def fetch(
         InputError: a file is missing, empty, not UTF-8 or not the pinned one, or the network
             does not give it; says what to do.
     """
-    local = [*_local_texts(data), *_local_vocabulary(tokenizer)]
+    texts, left_out = _local_texts(data)
+    vocabulary = _local_vocabulary(tokenizer)
     remote = [*_remote_texts(data), *_remote_vocabulary(tokenizer)]
     with (
         downloaded(remote, _root() / ".scratch" / "download") as parts,
@@ -68,7 +87,9 @@ def fetch(
             with open(stories, "w", encoding="utf-8", newline="\n") as out:
                 out.writelines(story + STORY_END for story in write_stories(data.stories, seed))
             files.append({"path": "text/stories.txt", **check_text(stories, "builtin")})
-        for place, path in local:
+        if texts:
+            files += _copied(data, texts, left_out, new)
+        for place, path in vocabulary:
             (new / place).parent.mkdir(exist_ok=True)
             files.append({"path": place, **check_text(path, str(path), copy=new / place)})
         for pinned, part in zip(remote, parts, strict=True):
@@ -79,7 +100,10 @@ def fetch(
             target.parent.mkdir(exist_ok=True)
             checked = check_text(part, pinned.url, target, end)
             files.append({"path": pinned.place, **checked, "of_first_bytes": pinned.first_bytes})
-        write_json(new / "manifest.json", _origin(data, tokenizer, seed) | {"files": files})
+        manifest = _origin(data, tokenizer, seed) | {"files": files}
+        if left_out:
+            manifest["left_out"] = dict(sorted(left_out.items()))
+        write_json(new / "manifest.json", manifest)
         before_writing()
         for pinned, part in zip(remote, parts, strict=True):
             # Last: what has left scratch cannot be resumed.
@@ -120,10 +144,12 @@ def check_text(
         end: how many bytes count; None: all.
 
     Raises:
-        InputError: the file cannot be read, is not UTF-8, is empty or blank.
+        InputError: the file cannot be read, or is not UTF-8.
+        BlankError: it has no word.
     """
     digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
-    size, blank = 0, True
+    size = 0
+    blank: str | None = ""  # what could still be part of a delimiter; None: there are words
     with ExitStack() as stack:
         try:
             source = stack.enter_context(open(path, "rb"))
@@ -134,21 +160,29 @@ def check_text(
         while True:
             chunk = source.read(CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - size))
             held_back = len(decoder.getstate()[0])  # of a character that a chunk cuts in two
+            if size == 0:
+                for beginning, advice in NO_TEXT.items():
+                    if chunk.startswith(beginning):
+                        raise InputError(f"{name} {advice}")
             try:
-                decoder.decode(chunk, final=not chunk)
+                decoded = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
                 byte = size - held_back + error.start
                 raise InputError(f"{name} is not UTF-8 at byte {byte} ({error.reason})") from None
             if not chunk:
                 break
             digest.update(chunk)
-            blank = blank and chunk.isspace()
+            if blank is not None:
+                blank = (blank + decoded).replace(END_OF_TEXT, "")
+                blank = blank.removeprefix(BOM).lstrip()
+                blank = blank if len(blank) < len(END_OF_TEXT) else None
             size += len(chunk)
             bar.update(len(chunk))
             if target:
                 target.write(chunk)
-    if blank:
-        raise InputError(f"{name} {'holds white space only' if size else 'is empty'}")
+    if blank == "":
+        words = "holds white space and delimiters only" if size else "is empty"
+        raise BlankError(f"{name} {words}")
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
@@ -179,28 +213,55 @@ def _root() -> Path:
     return Path(os.environ.get("DVC_ROOT", "."))
 
 
-def _in_order(names: Sequence[str]) -> list[str]:
-    """Places under text/ that sort in the order given and differ where names are alike."""
-    return [f"text/{place:06d}-{PurePosixPath(name).name}" for place, name in enumerate(names)]
+def _in_order(names: Sequence[str], first: int = 0) -> list[str]:
+    """Places under text/ that sort in the order given and differ where names are alike.
+
+    Of a name what every file system and JSON take: its end, without what cannot be printed.
+    """
+    places = []
+    for number, name in enumerate(names, first):
+        text = os.fsencode(PurePosixPath(name).name).decode("utf-8", errors="replace")
+        shown = "".join(each if each.isprintable() else "_" for each in text)
+        places.append(f"text/{number:06d}-{shown[-NAME_LENGTH:]}")
+    return places
 
 
-def _local_texts(data: Data) -> list[tuple[str, Path]]:
-    """The place and the path of every text that data.path names: a file, a folder or a glob."""
+def _local_texts(data: Data) -> tuple[list[Path], Counter[str]]:
+    """The files that data.path names, and how many it leaves out: see `find_texts`."""
     if data.source != "local" or data.path is None:
-        return []
-    path = _root() / Path(data.path).expanduser()
-    if path.is_file():
-        found = [path]
-    elif path.is_dir():
-        found = list(path.rglob("*.txt"))
-    else:
-        found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-        if not found and not glob.has_magic(data.path):
-            raise InputError(f"data.path: {data.path} does not exist (looked in {path.absolute()})")
-    files = sorted((file for file in found if file.is_file()), key=lambda file: file.parts)
-    if not files:
-        raise InputError(f"data.path: {data.path} has no text: a .txt file is needed")
-    return list(zip(_in_order([file.name for file in files]), files, strict=True))
+        return [], Counter()
+    return find_texts(data.path, _root())
+
+
+def _copied(
+    data: Data, texts: Sequence[Path], left_out: Counter[str], new: Path
+) -> list[dict[str, object]]:
+    """Copy the texts below `new`, but those without a word and those that are there already.
+
+    Returns:
+        What the manifest says of each.
+    """
+    (new / "text").mkdir()
+    asked_for = len(texts) == 1 and not left_out  # a file by its name: its fault is said
+    entries: dict[object, dict[str, object]] = {}
+    for path in texts:
+        place = _in_order([path.name], len(entries))[0]
+        try:
+            entry = check_text(path, str(path), copy=new / place)
+        except BlankError:
+            if asked_for:
+                raise
+            entry, reason = {}, "empty"
+        else:
+            reason = "the same text"
+        if not entry or entry["sha256"] in entries:
+            left_out[reason] += 1
+            (new / place).unlink()
+        else:
+            entries[entry["sha256"]] = {"path": place, **entry}
+    if not entries:
+        raise no_text(str(data.path), left_out)
+    return list(entries.values())
 
 
 def _local_vocabulary(tokenizer: Tokenizer) -> list[tuple[str, Path]]:

@@ -4,7 +4,7 @@
         lock                    held by the process that trains, so that no two do
         000000400.DIGEST.pt     all that step 401 depends on, named by its sha256
         000000450.DIGEST.pt
-        finished                its outputs are written, though DVC may not have recorded them yet
+        finished                the md5 of its outputs: they are written, maybe not yet recorded
 
 It lies outside the stage's outputs, which DVC deletes before it starts a stage again, and in the
 main repository also where DVC runs an experiment in a folder of its own. KEY names everything that
@@ -24,10 +24,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, NamedTuple, Self
 
 import torch
 
+from ncn.common.dvc_cache import holds
 from ncn.common.errors import InputError
 from ncn.common.files import md5_of_directory, replacing, sha256_of, write_text
 from ncn.common.progress import say
@@ -38,8 +39,6 @@ FINISHED = "finished"
 FORMAT = 1  # of the files: another one is not read
 KEPT = 2
 PATIENCE = 30.0  # seconds; a trainer that was told to stop may be in the middle of a long step
-ABANDONED = 30 * 86_400.0  # seconds after which a state that nobody continued is deleted,
-RECORDED = 3600.0  # and one that is finished: DVC has long recorded its outputs
 
 
 def training_source(definition: str | Path = "dvc.yaml", stage: str = "train") -> dict[str, str]:
@@ -124,7 +123,7 @@ class States:
 
     def __enter__(self) -> Self:
         self._lock = _locked(self.folder, self._patience)
-        prune(self.folder.parent)
+        prune(self.folder.parent, self.folder)
         return self
 
     def __exit__(
@@ -269,15 +268,48 @@ def _same_file(file: IO[str], path: Path) -> bool:
         return False
 
 
-def prune(root: Path) -> None:
-    """Delete states that nobody will continue: of finished runs, and of settings long changed."""
-    for lock in root.glob("*/lock"):
+def prune(root: Path, mine: Path) -> None:
+    """Delete the states of other runs that are finished, and whose outputs DVC's cache holds.
+
+    Unfinished ones stay, however old: `python -m ncn tidy` says which there are.
+    """
+    for finished in root.glob(f"*/{FINISHED}"):
         try:
-            age = time.time() - max(path.stat().st_mtime for path in lock.parent.iterdir())
-        except FileNotFoundError:  # another trainer is at work there, and saves or deletes
+            if finished.parent != mine and holds([finished.read_text()]):
+                shutil.rmtree(finished.parent, ignore_errors=True)
+        except FileNotFoundError:  # another trainer is at work there, and begins anew
             continue
-        if age > (RECORDED if (lock.parent / FINISHED).exists() else ABANDONED):
-            shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+class Unfinished(NamedTuple):
+    """A state that its run may go on from: its folder, step and size, and whether it trains now."""
+
+    folder: Path
+    step: int
+    size: int
+    trains: bool
+
+
+def unfinished(root: Path) -> list[Unfinished]:
+    """Every state below `root` of a run that has not ended."""
+    found = []
+    for lock in sorted(root.glob("*/lock")):
+        folder = lock.parent
+        files = sorted(folder.glob("*.pt"))
+        if files and not (folder / FINISHED).exists():
+            step = int(files[-1].name.split(".")[0])
+            size = sum(file.stat().st_size for file in files)
+            found.append(Unfinished(folder, step, size, _is_locked(lock)))
+    return found
+
+
+def _is_locked(path: Path) -> bool:
+    with open(path, encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def recorded(stage: str, output: Path) -> str | None:

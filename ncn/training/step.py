@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from ncn.common.errors import InputError
 from ncn.corpus.conditions import Conditions
 from ncn.model import LanguageModel
-from ncn.model.device import mixed_precision, resolve_precision
+from ncn.model.device import mixed_precision, require_compiler, resolve_precision
 from ncn.model.inputs import AnyRows, split_rows
 from ncn.model.language_model import RunBlock
 from ncn.settings import Train
@@ -60,7 +60,7 @@ class Engine:
         seed: of the dropout.
 
     Raises:
-        InputError: this machine lacks the kernels that `train` asks for.
+        InputError: this machine lacks the kernels or the compiler that `train` asks for.
     """
 
     def __init__(self, model: LanguageModel, train: Train, seed: int) -> None:
@@ -78,6 +78,8 @@ class Engine:
         self._device = next(model.parameters()).device
         self._compiled: dict[nn.Module, Any] = {}
         objective: Any = _Objective(self._trained, self._run_block)
+        if train.compile:
+            require_compiler(self._device)
         if train.compile and self._device.type == "cuda" and not dist.is_initialized():
             # Whole, and played back as CUDA graphs: to launch 900 kernels one by one takes longer
             # than to run them. 23 ms a step, 35 with blocks compiled (H200, published size).

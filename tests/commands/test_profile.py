@@ -6,6 +6,7 @@ from difflib import unified_diff
 from pathlib import Path
 
 import pytest
+from dvc.utils.serialize import modify_yaml
 
 from ncn.__main__ import main
 from ncn.commands.profile import apply_profile
@@ -47,6 +48,24 @@ def test_each_profile_changes_its_own_lines_and_no_other(params_path: Path, name
     keys = {change.key.rpartition(".")[2] for change in changes}
     differing = {line[1:].partition(":")[0].strip() for line in lines_that_differ(params_path)}
     assert keys == differing
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", PARAMS], ids=["ours", "of the tests"])
+def test_one_setting_of_an_experiment_changes_one_line(path: Path, tmp_path: Path) -> None:
+    """As `dvc exp run -S` writes it, also after a profile was laid over the file."""
+    before = path.read_text(encoding="utf-8")
+    copy = Path(shutil.copy(path, tmp_path / "params.yaml"))
+    with modify_yaml(copy) as content:
+        content["ncn"]["hidden"] = 65
+    assert copy.read_text(encoding="utf-8") == re.sub(
+        r"(?m)^  hidden: \d\d", "  hidden: 65", before
+    )
+    for name in ("paper", "ablations"):
+        apply_profile(name, copy, PROFILES)
+        text = copy.read_text(encoding="utf-8")
+        with modify_yaml(copy):
+            pass
+        assert copy.read_text(encoding="utf-8") == text
 
 
 def test_a_second_application_finds_nothing_to_change(params_path: Path) -> None:
@@ -110,11 +129,11 @@ def test_an_unknown_profile_is_answered_with_those_that_exist(params_path: Path)
 def test_a_longer_list_keeps_the_blank_line_behind_it(params_path: Path) -> None:
     lay(params_path, "seeds: [1, 2]\nncn: {signals: [gain]}\n")
     assert lines_that_differ(params_path) == [
-        "-    - gain                    # 2 sigmoid(z), or sigmoid(z) + 0.5: see ncn.gain",
-        "-    - precision               # softplus(z) + 0.01, at most precision_max",
-        "-    - ffn_gate                # sigmoid(z)",
-        "+    - gain",
-        "+  - 2",
+        "-  - gain                      # 2 sigmoid(z), or sigmoid(z) + 0.5: see ncn.gain",
+        "-  - precision                 # softplus(z) + 0.01, at most precision_max",
+        "-  - ffn_gate                  # sigmoid(z)",
+        "+  - gain",
+        "+- 2",
     ]
 
 

@@ -8,7 +8,7 @@ import tokenizers
 
 from ncn.common.errors import InputError
 from ncn.corpus.text import read_stories
-from ncn.corpus.tokenizer import load_tokenizer, train_tokenizer
+from ncn.corpus.tokenizer import check_lengths, load_tokenizer, train_tokenizer
 from ncn.settings import END_OF_TEXT
 from tests.conftest import shared
 from tests.corpus.vocabulary import TEXT
@@ -70,3 +70,13 @@ def test_a_damaged_vocabulary_is_refused(
 def test_a_vocabulary_larger_than_the_text_can_fill_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"tokenizer\.vocab_size: 5000 tokens cannot be trained"):
         train_tokenizer(["a few words only"], 5000, tmp_path)
+
+
+def test_a_text_longer_than_the_context_is_named_by_its_setting(vocabulary: Path) -> None:
+    tokenizer = load_tokenizer(vocabulary)
+    text = "Tom said, “Oh!” on day 9."
+    length = len(tokenizer.encode(text))
+    check_lengths({"generate.prompts": ["", text]}, tokenizer, length)
+    words = rf"generate\.prompts\[1\]: .* has {length} tokens; at most .* {length - 1}$"
+    with pytest.raises(InputError, match=words):
+        check_lengths({"generate.prompts": ["", text]}, tokenizer, length - 1)

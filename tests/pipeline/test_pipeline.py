@@ -153,7 +153,8 @@ def test_a_stage_declares_every_setting_it_reads_and_no_other(
     for arguments in runs:
         monkeypatch.setattr("sys.argv", [command[2], *arguments])
         module.main()
-    read = {key for key in read if key.split(".")[0] != "saving"}  # changes no result
+    no_input = {"saving"} | ({"generate", "brain_scan"} if stage == "train" else set())
+    read = {key for key in read if key.split(".")[0] not in no_input}  # they change no result
     declared = {param.removesuffix(".${item.arm}") for param in STAGES[stage]["params"]}
     sections = {param.split(".")[0] for param in declared}
     assert {key for key in read if "." not in key} == sections
@@ -181,6 +182,19 @@ def test_one_setting_reruns_only_what_depends_on_it_and_the_metrics_show_it(
     again = ran(project.run("dvc", "repro"))
     assert again == {"compare", "convergence", "brain_scan", "generate", "report"}  # none trains
     assert project.metrics("summary.json") == before
+
+
+def test_a_prompt_that_no_model_can_read_is_refused_before_one_is_trained(
+    project: Project,
+) -> None:
+    settings = project.folder / "params.yaml"
+    text = settings.read_text()
+    settings.write_text(text.replace("- Once upon", f"- {'Once ' * 60}upon"))
+    command = ("python", "-m", "stages.train", "--arm", "ncn", "--seed", "1")
+    output = project.run(*command, status=1)
+    settings.write_text(text)
+    assert output.startswith("error: params.yaml: generate.prompts[0]: 'Once Once")
+    assert project.run("git", "status", "--porcelain") == ""
 
 
 def test_a_setting_that_changes_while_a_stage_runs_is_not_recorded(

@@ -279,7 +279,7 @@ def test_the_data_is_named_with_its_licence(
     assert ModelCard(card).data.datasets == ["roneneldan/TinyStories"]
     assert "licence CDLA-Sharing-1.0" in card
     Path("params.yaml").write_text(
-        re.sub("source: builtin", "source: local", text).replace("path: null", "path: here", 1)
+        re.sub("source: builtin", "source: local", text).replace("  path:  ", "  path: here  ", 1)
     )
     assert "see the author about its licence" in model_card(model, REPO, "ncn-1")
 

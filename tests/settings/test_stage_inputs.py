@@ -15,7 +15,7 @@ stages:
     cmd: train
     deps: [stages/train.py, ncn/model, data/tokens]
     params: [model, "arms.${item.arm}", train.lr]
-    outs: [out]
+    outs: ["data/models/${item.arm}-${item.seed}", metrics/a.json: {cache: false}]
 """
 PARAMS = """
 model: {width: 8}
@@ -92,3 +92,20 @@ def test_files_that_come_and_go_are_named() -> None:
     shutil.rmtree("ncn/model")
     with pytest.raises(InputError, match=r"ncn/model/a\.py"):
         inputs.check()
+
+
+@pytest.mark.parametrize("place", ["data", "data/models", "data/models/a-1", "metrics"])
+def test_an_output_behind_a_link_is_refused_before_the_work(tmp_path: Path, place: str) -> None:
+    shutil.rmtree("data")
+    Path("bigger").mkdir()
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    Path(place).symlink_to(tmp_path / "bigger")
+    with pytest.raises(InputError, match=f"^train@a-1: {place} is a link to {tmp_path}/bigger,"):
+        StageInputs("train", arm="a", seed=1)
+
+
+def test_a_cached_file_that_is_a_link_is_no_obstacle(tmp_path: Path) -> None:
+    Path("cached").write_text("{}")
+    Path("metrics").mkdir()
+    Path("metrics/a.json").symlink_to(tmp_path / "cached")
+    StageInputs("train", arm="a", seed=1)

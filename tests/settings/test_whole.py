@@ -16,7 +16,7 @@ Change = tuple[str, object]
 
 def changed(tmp_path: Path, *changes: Change) -> Path:
     """The tests' params.yaml with some dotted keys set."""
-    yaml = YAML()
+    yaml = YAML(typ="safe")
     content = yaml.load(PARAMS)
     for key, value in changes:
         *sections, last = key.split(".")

@@ -401,10 +401,77 @@ def test_local_text_that_cannot_be_used_is_one_line() -> None:
         "folder": "folder has no text",
         "*.csv": "has no text",
         "empty.txt": "empty.txt is empty",
-        "blank.txt": "blank.txt holds white space only",
+        "blank.txt": "blank.txt holds white space and delimiters only",
     }
     for path, problem in problems.items():
         assert problem in refused(settings(source="local", path=path))
+
+
+def laid_out(**files: bytes) -> None:
+    for name, content in files.items():
+        path = Path("in", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("path", ["in", "in/**/*"])
+def test_what_counts_as_text_is_one_rule_and_what_is_left_out_is_counted(path: str) -> None:
+    laid_out(
+        **{
+            "a.txt": b"A.",
+            "B.TXT": b"\xef\xbb\xbfB.",
+            "again.txt": b"A.",
+            "blank.txt": b" \xc2\xa0\n<|endoftext|>\n<|endoftext|>",
+            "._a.txt": b"\x00\x05",
+            ".ipynb_checkpoints/a-checkpoint.txt": b"A.",
+        }
+    )
+    Path("elsewhere").mkdir()
+    Path("elsewhere/linked.txt").write_text("Linked.")
+    Path("in/link").symlink_to(Path("elsewhere").absolute())
+    Path("elsewhere/round").symlink_to(Path("in").absolute())
+    if path == "in":
+        laid_out(**{"c.txt.gz": b"\x1f\x8b\x08"})
+    found = run(settings(source="local", path=path))
+    manifest = json.loads(found.pop("manifest.json"))
+    assert sorted(found.values()) == [b"A.", b"Linked.", b"\xef\xbb\xbfB."]
+    left_out = {"empty": 1, "the same text": 1}
+    if path == "in":
+        left_out |= {"hidden": 2, "of other names": 1}
+    assert manifest["left_out"] == left_out
+
+
+@pytest.mark.parametrize("path", [".", "..", "/", "/**/*.txt", "/usr", "/proc/self"])
+def test_a_folder_of_more_than_text_is_refused(path: str) -> None:
+    assert "holds what belongs to" in refused(settings(source="local", path=path))
+
+
+@pytest.mark.parametrize("path", ["data/raw", "./data/raw/mine.txt", "x/../data/models/*.txt"])
+def test_text_where_dvc_deletes_it_is_refused_by_its_setting(path: str) -> None:
+    with pytest.raises(ValueError, match="DVC deletes what is there"):
+        settings(source="local", path=path)
+
+
+@pytest.mark.parametrize("begins", sources.NO_TEXT, ids=str)
+def test_a_file_of_another_kind_is_named(begins: bytes) -> None:
+    Path("other.txt").write_bytes(begins + b"rest")
+    words = refused(settings(source="local", path="other.txt"))
+    assert words.endswith(f"other.txt {sources.NO_TEXT[begins]}")
+
+
+def test_any_file_name_becomes_a_place() -> None:
+    names = [
+        b"x" * 250 + b".txt",
+        b"caf\xe9.txt",
+        b"two\nlines.txt",
+        "日本".encode() * 40 + b".txt",
+    ]
+    Path("in").mkdir()
+    for number, name in enumerate(names):
+        with open(b"in/" + name, "w") as file:
+            file.write(f"Text {number}.")
+    found = run(settings(source="local", path="in"))
+    assert len(json.loads(found.pop("manifest.json"))["files"]) == len(found) == len(names)
 
 
 @pytest.mark.parametrize("before", [0, 3, sources.CHUNK_BYTES - 1, sources.CHUNK_BYTES + 2])
@@ -445,7 +512,9 @@ def test_the_stage_runs_and_its_failure_is_one_line() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("1 files,")
     assert Path("data/raw/text/stories.txt").exists()
-    broken = small.replace("source: builtin", "source: local").replace("path: null", "path: no", 1)
+    broken = small.replace("source: builtin", "source: local").replace(
+        "  path:  ", "  path: no  ", 1
+    )
     Path("params.yaml").write_text(broken, encoding="utf-8")
     failed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert failed.returncode == 1

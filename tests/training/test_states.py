@@ -5,13 +5,13 @@ import pickle
 import resource
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from dvc.repo import Repo
 
 import ncn.training.states
 from ncn.common.errors import InputError, Interrupted
@@ -22,7 +22,7 @@ from ncn.model import LanguageModel, build_model, model_config
 from ncn.settings import Params
 from ncn.training.log import LogRow
 from ncn.training.loop import train_model
-from ncn.training.states import States, state_key, training_source
+from ncn.training.states import States, state_key, training_source, unfinished
 from ncn.training.step import Engine
 from tests.conftest import ROOT, VOCABULARY
 from tests.training.test_loop import quick, rows
@@ -297,21 +297,33 @@ def test_no_two_processes_train_into_one_state(small: Params, tmp_path: Path) ->
         assert second.newest() is not None
 
 
-def test_states_that_nobody_will_continue_are_deleted(small: Params, tmp_path: Path) -> None:
-    ages = {"new": 0.0, "finished": 0.0, "weeks": 20.0, "weeks, finished": 20.0, "months": 40.0}
-    for name, days in ages.items():
-        with States(tmp_path / name, small.saving) as states:
+@pytest.mark.filterwarnings("ignore:_NoneStep")  # of a package of DVC's
+def test_a_state_goes_only_when_its_outputs_are_in_the_cache_whatever_the_clock_says(
+    small: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    for name in ("recorded", "not recorded"):
+        Path(name).mkdir()
+        (Path(name) / "log.tsv").write_text(name)
+    with Repo.init(no_scm=True) as repo:
+        repo.add("recorded")
+    root = tmp_path / "scratch"
+    for name in ("not recorded", "unfinished", "recorded"):
+        with States(root / name, small.saving) as states:
             states.save(1, {})
-            if "finished" in name:
-                states.finish(max(states.folder.glob("*.pt")))
-        for path in (tmp_path / name).iterdir():
-            os.utime(path, (time.time() - days * 86_400,) * 2)
-    with States(tmp_path / "months", small.saving) as mine:  # this one somebody does
+            if Path(name).exists():
+                states.finish(Path(name))
+        for path in (root / name).iterdir():
+            os.utime(path, (0, 0))
+    with States(root / "recorded", small.saving) as mine:  # this one somebody continues
         assert mine.newest() is not None
-    assert {path.name for path in tmp_path.iterdir()} == {"new", "finished", "weeks", "months"}
-    with States(tmp_path / "new", small.saving):
-        pass
-    assert {path.name for path in tmp_path.iterdir()} == {"new", "finished", "weeks", "months"}
+    with States(root / "unfinished", small.saving):
+        assert {path.name for path in root.iterdir()} == {"not recorded", "unfinished"}
+        (left,) = unfinished(root)
+        assert left[:2] == (root / "unfinished", 1)
+        assert left.trains
+    assert not unfinished(root)[0].trains
 
 
 def test_a_trainer_that_saves_meanwhile_stops_no_other_from_starting(

@@ -1,0 +1,34 @@
+"""Remove what is there of runs that params.yaml no longer names, and say what.
+
+python -m ncn tidy [--dry-run]
+"""
+
+import argparse
+
+from ncn.common.leftovers import remove_unnamed
+from ncn.settings import load_params
+from ncn.training.states import scratch, unfinished
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("--dry-run", action="store_true", help="say it, and remove nothing")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Remove runs that params.yaml does not name: models and scores that DVC's cache holds, copies.
+
+    `dvc checkout` brings models and scores back where params.yaml names them again.
+    """
+    params = load_params()
+    removed, kept = remove_unnamed(params.arms, params.seeds, dry=arguments.dry_run)
+    would = "would be removed" if arguments.dry_run else "removed"
+    for place in removed:
+        print(f"{would}: {place}")
+    for place in kept:
+        print(f"kept: {place}: DVC's cache has no copy; if it is not needed, rm -r {place}")
+    for state in unfinished(scratch()):
+        doing = "trains now" if state.trains else f"if it is not needed, rm -r {state.folder}"
+        print(f"kept: {state.folder}: step {state.step:,}, {state.size / 1e6:.0f} MB; {doing}")
+    if not removed and not kept:
+        print("nothing is there that params.yaml does not name")

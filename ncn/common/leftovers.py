@@ -1,0 +1,68 @@
+"""Runs that params.yaml no longer names: DVC leaves them in the folders that stages depend on.
+
+DVC cannot list an arm with each seed as a stage's dependencies, only the folder that holds the runs
+(dvc#5293). A run that stays there would be recorded in dvc.lock, which a clone could not follow.
+"""
+
+import shutil
+from collections.abc import Iterable, Sequence, Set
+from pathlib import Path
+from typing import NamedTuple
+
+from ncn.common.dvc_cache import holds
+from ncn.common.files import md5_of, md5_of_directory
+from ncn.common.paths import CACHED_RUNS, COPIED_RUNS, run_name
+from ncn.common.progress import say
+
+
+class Leftovers(NamedTuple):
+    """What was `removed`, and what was `kept` since DVC's cache has no copy of it."""
+
+    removed: list[Path]
+    kept: list[Path]
+
+
+def unnamed(folders: Sequence[Path], names: Set[str]) -> list[Path]:
+    """What the folders hold of other names; half-written files and hidden ones not."""
+    return sorted(
+        place
+        for folder in folders
+        for place in folder.glob("[!.]*")
+        if (place.name if place.is_dir() else place.stem) not in names
+    )
+
+
+def remove_unnamed(arms: Iterable[str], seeds: Sequence[int], dry: bool = False) -> Leftovers:
+    """Remove what is there of other arms and runs: copies, and what comes back from DVC's cache.
+
+    A folder that the cache does not have whole stays. With `dry`, everything does.
+    """
+    arms = list(arms)
+    names = {*arms, *(run_name(arm, seed) for arm in arms for seed in seeds)}
+    folders = unnamed(CACHED_RUNS, names)
+    kept = [folder for folder in folders if not (folder.is_dir() and holds(digests(folder)))]
+    removed = [place for place in (*folders, *unnamed(COPIED_RUNS, names)) if place not in kept]
+    for place in () if dry else removed:
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink()
+    return Leftovers(removed, kept)
+
+
+def digests(folder: Path) -> list[str]:
+    """The md5 of a folder and of each file in it."""
+    files = [md5_of(file) for file in folder.rglob("*") if file.is_file()]
+    return [md5_of_directory(folder), *files]
+
+
+def clear_leftovers(arms: Iterable[str], seeds: Sequence[int]) -> None:
+    """`remove_unnamed` before a stage reads the folders, with a line for what there was."""
+    removed, kept = remove_unnamed(arms, seeds)
+    if removed:
+        say(f"removed, as params.yaml names no such run: {', '.join(map(str, removed))}")
+    for place in kept:
+        say(
+            f"{place} is no run of params.yaml, and DVC's cache has no copy: it stays, and dvc.lock"
+            " will name it; move it elsewhere before you share this"
+        )

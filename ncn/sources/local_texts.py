@@ -1,0 +1,118 @@
+"""Text of the user's: which files a path names, by one rule.
+
+A file is taken whatever its name. Of a folder, every `.txt` file in it and below, in any case of
+the letters, links to folders followed; of a glob, what it matches. Left out of both, and counted:
+
+    hidden              names that begin with a dot, as of checkpoints and of other systems' copies
+    of other names      in a folder: no .txt
+    empty               nothing but white space and delimiters
+    the same text       a file whose bytes another one has already given
+
+A folder that holds this repository, or belongs to the system, is refused, and so is a glob of all
+that lies below one.
+"""
+
+import glob
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ncn.common.errors import InputError
+
+SUFFIX = ".txt"
+SYSTEM = (
+    "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/run", "/sbin",
+    "/sys", "/usr", "/var",
+)  # fmt: skip
+NEVER = ("/dev", "/proc", "/sys")  # nor anything below these
+
+
+def find_texts(path: str, root: Path) -> tuple[list[Path], Counter[str]]:
+    """The files that `data.path` names, in the order of the corpus, and how many it leaves out.
+
+    Args:
+        path: the setting; a relative one starts at `root`.
+        root: of the repository.
+
+    Raises:
+        InputError: nothing is there, nothing of it is text, or it is no place for text.
+    """
+    place = root / Path(path).expanduser()
+    left_out: Counter[str] = Counter()
+    if place.is_file():
+        return [place], left_out
+    if place.is_dir():
+        _refuse(path, place, root)
+        found = list(_below(place, set(), left_out))
+    elif glob.has_magic(path):
+        if "**" in place.parts:
+            _refuse(path, _fixed_part(place), root)
+        matched = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207
+        by_place = {file.resolve(): file for file in sorted(matched, key=_depth, reverse=True)}
+        found = [file for file in by_place.values() if file.is_file()]
+    elif place.exists():
+        raise InputError(f"data.path: {path} is neither a file nor a folder")
+    else:
+        raise InputError(f"data.path: {path} does not exist (looked in {place.absolute()})")
+    if not found:
+        raise InputError(
+            f"data.path: {path} has no text: a {SUFFIX} file is needed{said(left_out)}"
+        )
+    return sorted(found, key=lambda file: file.parts), left_out
+
+
+def no_text(path: str, left_out: Mapping[str, int]) -> InputError:
+    """What is said where nothing is left."""
+    return InputError(f"data.path: {path} has no text: a {SUFFIX} file is needed{said(left_out)}")
+
+
+def said(left_out: Mapping[str, int]) -> str:
+    """What was left out, in words; nothing where nothing was."""
+    counts = ", ".join(f"{number} {what}" for what, number in sorted(left_out.items()))
+    return f" (left out: {counts})" if counts else ""
+
+
+def _below(folder: Path, seen: set[tuple[int, int]], left_out: Counter[str]) -> Iterator[Path]:
+    """The text files of a folder and those below; each folder once, whatever links lead to it."""
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
+    try:
+        entries = sorted(folder.iterdir())
+    except PermissionError as error:
+        raise InputError(f"data.path: {folder}: {error.strerror}") from None
+    for entry in entries:
+        if entry.name.startswith("."):
+            left_out["hidden"] += 1
+        elif entry.is_dir():
+            yield from _below(entry, seen, left_out)
+        elif entry.is_file() and entry.suffix.lower() == SUFFIX:
+            yield entry
+        else:
+            left_out["of other names"] += 1
+
+
+def _depth(place: Path) -> int:
+    """How far down: of a file that links lead to again and again, the shortest path counts."""
+    return len(place.parts)
+
+
+def _fixed_part(place: Path) -> Path:
+    """The folder of a glob above its first sign."""
+    first = next(number for number, part in enumerate(place.parts) if glob.has_magic(part))
+    return Path(*place.parts[:first])
+
+
+def _refuse(path: str, folder: Path, root: Path) -> None:
+    """Refuse a folder that takes in more than somebody's text."""
+    real = folder.resolve()
+    if root.resolve().is_relative_to(real):
+        owner = "this repository"
+    elif str(real) in SYSTEM or any(real.is_relative_to(each) for each in NEVER):
+        owner = "the system"
+    else:
+        return
+    raise InputError(
+        f"data.path: {path} holds what belongs to {owner}: name a folder of your text alone"
+    )
