@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from ncn.common.errors import InputError, run_command
 
-# Each is a module of ncn.commands with `add_arguments(parser)` and `run(arguments)`. The words
-# stand here, so that the help need not load them all.
+# Each is a module with `add_arguments(parser)` and `run(arguments)`, of ncn.commands where MODULES
+# does not say where. The words stand here, so that the help need not load them all.
 COMMANDS = {
     "profile": "lay profiles/NAME.yaml over params.yaml; what changes, what training will take",
     "summary": "the arms side by side, the times, and how this run compares with the committed one",
@@ -24,12 +24,20 @@ COMMANDS = {
     "import": "judge and convert a checkpoint of the published code; nothing in it is executed",
     "benchmark": "measure what control and kernels cost on this machine",
     "figures": "draw the figures of plots/figures for a paper: SVG, PNG or PDF of any width",
+    "experiments": "a line for each experiment: what it changed, and the difference it found",
+    "accept": "record edits that changed only words, so that nothing runs again for them",
     "tidy": "remove models, scores and curves of runs that params.yaml no longer names",
     "doctor": "check this machine, environment and folder; say what to do where something is wrong",
     "readme": "write the result of README.md anew from metrics/",
     "plots-page": "write the page of `dvc plots show` anew from the pinned packages",
 }
-MODULES = {"import": "import_checkpoint", "plots-page": "plots_page"}
+MODULES = {
+    "import": "commands.import_checkpoint",
+    "plots-page": "commands.plots_page",
+    "tidy": "upkeep.tidy",
+    "experiments": "upkeep.experiments",
+    "accept": "upkeep.accept",
+}
 
 
 def usage() -> str:
@@ -57,7 +65,8 @@ class Parser(argparse.ArgumentParser):
 
 def loaded(name: str) -> ModuleType | None:
     """The module of a command; None where there is no such command."""
-    return import_module(f"ncn.commands.{MODULES.get(name, name)}") if name in COMMANDS else None
+    place = MODULES.get(name, f"commands.{name}")
+    return import_module(f"ncn.{place}") if name in COMMANDS else None
 
 
 def unknown(name: str) -> InputError:

@@ -11,9 +11,10 @@ from typing import Any
 from ncn.analysis.verdict import reads_the_future
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
-from ncn.common.nested import leaves
+from ncn.common.nested import changed_keys, leaves
 from ncn.common.paths import COMPARISON, REPORT, SUMMARY
 from ncn.common.timing import read_timing
+from ncn.settings.yaml12 import parse_yaml, read_yaml
 
 Summary = dict[str, dict[str, float]]
 
@@ -92,12 +93,47 @@ def differences(mine: Any, committed: Any) -> str:
     return "; ".join(parts)
 
 
+# What git keeps of a run. An experiment is shown beside the last commit.
+PARAMS = Path("params.yaml")
+RESULTS = (str(PARAMS), "dvc.lock", "metrics", "plots")
+COMMIT = f"git add {' '.join(RESULTS)} && git commit -m 'A run'"
+
+
 def committed(path: Path) -> str | None:
     """The text of a file in the last commit; None where there is none."""
     shown = subprocess.run(
         ["git", "show", f"HEAD:./{path}"], capture_output=True, text=True, check=False
     )
     return shown.stdout if shown.returncode == 0 else None
+
+
+def changed_settings() -> list[str] | None:
+    """The keys whose value is another than in the last commit; None where none is committed."""
+    before = committed(PARAMS)
+    if before is None:
+        return None
+    return changed_keys(read_yaml(PARAMS), parse_yaml(before))
+
+
+def what_next() -> list[str]:
+    """Whether settings or only digits differ from the last commit, and what to commit."""
+    status = subprocess.run(
+        ["git", "status", "--porcelain", "--", *RESULTS],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if status.returncode or not status.stdout.strip():
+        return []
+    keys = changed_settings()
+    if keys:
+        more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+        why = f"other settings than the committed ones: {', '.join(keys[:3])}{more}"
+    elif keys is None:
+        why = "a first run"
+    else:
+        why = "the settings are the committed ones: what differs is the code, or digits"
+    return [f"{why}; before you experiment, commit this run:", f"  {COMMIT}"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,3 +154,4 @@ def run(arguments: argparse.Namespace) -> None:
     same = "none is committed" if before is None else differences(summary, json.loads(before))
     print(f"against the committed {SUMMARY}: {same}")
     print(f"report: {REPORT.resolve()}")
+    print("\n".join(what_next()))

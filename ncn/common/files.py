@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -78,10 +78,14 @@ def md5_of_directory(path: str | Path) -> str:
     """The md5 of a folder as DVC records it: of a list of its files with theirs, and `.dir`."""
     folder = Path(path)
     folder.stat()  # raises where it is not there
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    listed = [{"md5": md5_of(f), "relpath": f.relative_to(folder).as_posix()} for f in files]
-    text = json.dumps(sorted(listed, key=lambda entry: entry["relpath"]), sort_keys=True)
-    return hashlib.md5(text.encode()).hexdigest() + ".dir"
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return md5_of_listing({f.relative_to(folder).as_posix(): md5_of(f) for f in files})
+
+
+def md5_of_listing(files: Mapping[str, str]) -> str:
+    """The md5 of a folder as DVC records it, given those of its files by their path in it."""
+    listed = [{"md5": md5, "relpath": path} for path, md5 in sorted(files.items())]
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
 def md5_of(path: str | Path) -> str:

@@ -26,3 +26,11 @@ def leaves(value: Any, key: str = "", into_lists: bool = False) -> Iterator[tupl
             yield from leaves(each, f"{key}[{place}]", into_lists)
     else:
         yield key, value
+
+
+def changed_keys(one: Any, other: Any) -> list[str]:
+    """The dotted keys whose value differs, or that only one of the two has."""
+    mine, theirs = dict(leaves(one)), dict(leaves(other))
+    absent = object()
+    keys = [*mine, *(key for key in theirs if key not in mine)]
+    return [key for key in keys if mine.get(key, absent) != theirs.get(key, absent)]

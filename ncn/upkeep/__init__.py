@@ -1,0 +1,1 @@
+"""Commands that keep a project in order: its experiments, what DVC recorded, what is left over."""

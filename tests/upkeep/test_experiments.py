@@ -1,0 +1,66 @@
+"""Experiments at a glance, out of git alone."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ncn.common.errors import InputError
+from ncn.upkeep.experiments import Row, experiments
+
+PARAMS = "ncn: {hidden: 8}\ntrain: {lr: 1, epochs: 2}\ncompare: {primary: b}\n"
+
+
+def git(*command: str) -> str:
+    identity = ("-c", "user.name=x", "-c", "user.email=x")
+    done = subprocess.run(["git", *identity, *command], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def commit(params: str, delta: float, *, reference: str | None = None) -> str:
+    """A commit with these settings and this difference, at a reference or on the branch."""
+    before = git("rev-parse", "HEAD") if reference else ""
+    Path("params.yaml").write_text(params)
+    Path("metrics").mkdir(exist_ok=True)
+    entry = {"delta_ppl": delta, "delta_ppl_low": delta - 1, "delta_ppl_high": delta + 1}
+    Path("metrics/summary.json").write_text(json.dumps({"baseline": {}, "a": entry, "b": entry}))
+    git("add", "-A")
+    git("commit", "-qm", "x")
+    made = git("rev-parse", "HEAD")
+    if reference:
+        git("update-ref", reference, "HEAD")
+        git("reset", "-q", "--hard", before)
+    return made
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    git("init", "-q")
+    return commit(PARAMS, 1)
+
+
+def test_a_row_says_what_changed_and_what_was_found(base: str) -> None:
+    wider = PARAMS.replace("8", "64").replace("lr: 1", "lr: 3")
+    commit(wider, -2, reference=f"refs/exps/{base[:2]}/{base[2:]}/wider")
+    git("update-ref", "refs/exps/exec/EXEC_HEAD", "HEAD")  # of DVC's own
+    commit(PARAMS.replace("8", "9"), 5)  # the branch went on: an experiment is beside its own base
+    committed, wide = experiments()
+    assert committed.name == "(committed)"
+    assert committed.found == "b +5.0000 [+4.0000, +6.0000]"
+    assert wide == Row(
+        "wider", base[:7], "ncn.hidden=64 train.lr=3", "b -2.0000 [-3.0000, -1.0000]"
+    )
+    assert experiments("a")[1].found == "a -2.0000 [-3.0000, -1.0000]"
+
+
+def test_what_cannot_be_shown_is_one_line(
+    base: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="--arm c: nothing has a difference"):
+        experiments("c")
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
+    with pytest.raises(InputError, match="not in a git repository"):
+        experiments()
