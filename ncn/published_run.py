@@ -15,6 +15,7 @@ PUBLISHED_SETTINGS: dict[str, Any] = {
     "data.source": "tinystories-v2",
     "tokenizer.vocabulary": "gpt2",
     "split.validation": 0.05,
+    "split.tuning": 0.0,
     "model.d_model": 256,
     "model.n_layers": 6,
     "model.n_heads": 8,
@@ -92,6 +93,8 @@ def differences_to_published(params: Params, arm: str | None = None) -> list[str
             ours = getattr(sections[section], name)
         if key == "train.lr_scale":
             ours = {part: factor for part, factor in ours.items() if factor != 1}
+        if key == "train.lr" and params.tune.lr:
+            ours = f"tuned among {_shown(params.tune.lr)}"
         if ours != theirs:
             differences.append(f"{key} is {_shown(ours)}, published {_shown(theirs)}")
     return differences

@@ -388,12 +388,12 @@ def _difference(verdict: Verdict, other: str, comparison: Mapping[str, Any]) -> 
         )
     else:
         text = (
-            f"{SIDES[verdict.by_interval]} {other}'s ({value:+.4f}, 95 % interval {low:+.4f} to"
+            f"{SIDES[verdict.side]} {other}'s ({value:+.4f}, 95 % interval {low:+.4f} to"
             f" {high:+.4f} over {verdict.n_seeds} seeds and {_clusters(comparison)}"
             f"{_p_in_words(verdict, comparison)})"
         )
     if verdict.may_be_chance:
-        text += ", which may be chance"
+        text += ", though its interval by itself leaves 0 out"
     return text + AND_SO.get(verdict.kind, "").format(margin=comparison["margin"])
 
 

@@ -54,7 +54,9 @@ def score_reads_the_future(entry: Mapping[str, Any], forms: Container[str]) -> b
 class Verdict:
     """What a comparison says of an arm beside the baseline, or beside the reference arm.
 
-    difference: of the perplexities, arm - other, with its 95 % interval: below 0 it is better.
+    loss: the difference of the losses, arm - other, in nats a token, with its 95 % interval: below
+        0 the arm is better. The side is taken by it; that of the perplexities tells it once more.
+    difference: of the perplexities, with its interval.
     p: of no difference, after Holm over all comparisons; None where there is no test.
     p_at_floor: before Holm it is the least that is computed, so `p` is an upper bound.
     equivalent: the losses differ by less than the margin, by two one-sided tests after Holm.
@@ -63,6 +65,7 @@ class Verdict:
     reads_the_future: of the score that was compared; see `score_reads_the_future`.
     """
 
+    loss: Interval
     difference: Interval
     p: float | None
     p_at_floor: bool
@@ -75,7 +78,7 @@ class Verdict:
     @property
     def by_interval(self) -> Side:
         """The side of the other on which the whole interval lies; open where it covers 0."""
-        _, low, high = self.difference
+        _, low, high = self.loss
         return "better" if high < 0 else "worse" if low > 0 else "open"
 
     @property
@@ -84,16 +87,20 @@ class Verdict:
         return self.by_interval != "open" and self.p is not None and self.p >= LEVEL
 
     @property
+    def side(self) -> Side:
+        """The side of the other on which it is: by its interval, unless that may be chance."""
+        return "open" if self.may_be_chance else self.by_interval
+
+    @property
     def kind(self) -> Kind:
         """What is known, in one word for others to put into theirs."""
         if self.reads_the_future is not False:
             return "reads the future" if self.reads_the_future else "leak unknown"
         if self.n_seeds < 2:
             return "two checkpoints"
-        side = "open" if self.may_be_chance else self.by_interval
         if self.equivalent:
-            return "equivalent" if side == "open" else "negligible"
-        return side
+            return "equivalent" if self.side == "open" else "negligible"
+        return self.side
 
     @property
     def few_clusters(self) -> bool:
@@ -121,13 +128,13 @@ def verdict_of(
     found = comparison.get("differences", {}).get(arm, {})
     if to_reference:
         found = found.get("to_reference") or {}
-    ends = found.get("delta_ppl")
-    if not (isinstance(ends, list) and len(ends) == 3 and all(map(is_number, ends))):
+    ends = [found.get(name) for name in ("delta_loss", "delta_ppl")]
+    if not all(isinstance(e, list) and len(e) == 3 and all(map(is_number, e)) for e in ends):
         return None
     primary, p = comparison.get("primary"), found.get("p_holm")
     forms = comparison.get("arms", {}).get(arm, {}).get("scores", ())
     return Verdict(
-        Interval(*ends),
+        *(Interval(*each) for each in ends),
         p if is_number(p) else None,
         is_number(found.get("p")) and found["p"] <= LOWEST_P,
         found.get("equivalent") is True,

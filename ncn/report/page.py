@@ -175,7 +175,7 @@ def _sentence(arm: str, verdict: Verdict, inputs: Inputs) -> str:
     chance = ""
     if verdict.may_be_chance:
         n = inputs.comparison.get("comparisons")
-        chance = f", chance among {count(n)} comparisons (p = {number(verdict.p)})"
+        chance = f", which may be chance among {count(n)} comparisons (p = {number(verdict.p)})"
     within = ""
     if verdict.kind in ("negligible", "equivalent"):
         within = f", within the ±{inputs.comparison.get('margin')} nats a token that count as none"

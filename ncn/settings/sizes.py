@@ -1,7 +1,10 @@
-"""Sizes of one experiment: sections `size` and `sizes`.
+"""Sizes of one experiment: settings `at_size` and `sizes`.
 
-A run is of one size, `size`: what `sizes` says of it is laid over `model` and `train` when
+A run is of one size, `at_size`: what `sizes` says of it is laid over `model` and `train` when
 params.yaml is read, so that nothing else has to know of sizes.
+
+No setting may be called `size` or `nfiles`: DVC leaves keys of these names out of what it knows a
+run by, and would hand out the results of one size for those of another.
 """
 
 from collections.abc import Mapping
@@ -28,12 +31,12 @@ def of_its_size(content: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: there is no such size, or it changes the context length: rows are of one length.
     """
-    chosen, sizes = content.get("size"), content.get("sizes")
+    chosen, sizes = content.get("at_size"), content.get("sizes")
     if chosen is None or not isinstance(sizes, Mapping):
         return dict(content)
     if chosen not in sizes:
         names = ", ".join(map(str, sizes)) or "none yet"
-        raise ValueError(f"size: {chosen!r} is not in sizes; allowed are null and {names}")
+        raise ValueError(f"at_size: {chosen!r} is not in sizes; allowed are null and {names}")
     changes = sizes[chosen] or {}
     if "context_length" in (changes.get("model") or {}):
         raise ValueError(f"sizes.{chosen}.model.context_length: all sizes read the same rows")

@@ -23,6 +23,7 @@ S = TypeVar("S", bound=Settings)
 PUBLISHED_SERIES = "published"
 
 BASELINE = "baseline"  # the arm that every other is compared with
+UNSEEN_BY_DVC = {"size", "nfiles"}  # keys that are no part of what its run-cache knows a run by
 PLAIN = "plain"  # what the benchmark calls a baseline that is not widened
 
 # Arm names become file names, stage names and chart labels.
@@ -44,7 +45,7 @@ class Params(Settings):
     model: Model
     ncn: ControlSettings
     baseline: Baseline
-    size: SizeName | None
+    at_size: SizeName | None
     sizes: dict[SizeName, Size]
     arms: dict[ArmName, dict[str, Any] | None] = Field(min_length=1)
     seeds: list[Annotated[StrictInt, Field(ge=0, lt=2**32)]] = Field(min_length=1)
@@ -70,6 +71,8 @@ class Params(Settings):
             )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {self.seeds} name one seed twice")
+        if taken := UNSEEN_BY_DVC & {*self.arms, *self.sizes}:
+            raise ValueError(f"{min(taken)}: no arm and no size can have this name: DVC skips it")
         for arm, changes in self.arms.items():
             if self.tune.lr and "lr" in (changes or {}):
                 raise ValueError(

@@ -77,7 +77,7 @@ class Study:
         for profile in [*(PROFILES / f"{name}.yaml" for name in self.own.over), None]:
             overlay(content, read_yaml(profile) if profile else self.profile)
         content["arms"] = self.arms(size)
-        content["size"] = None if size == WHOLE else size
+        content["at_size"] = None if size == WHOLE else size
         text = StringIO()
         yaml.dump(content, text)
         validated(Params, yaml.load(text.getvalue()), f"{self.folder}, size {size}")

@@ -119,7 +119,7 @@ def scored(study: Study, size: str) -> int:
     """The runs that are scored in the folder in which a worker runs the size."""
     for workspace in WORKSPACES.glob("*/params.yaml"):
         content = read_yaml(workspace)
-        mine = (content.get("size") or WHOLE) == size
+        mine = (content.get("at_size") or WHOLE) == size
         if mine and set(content["arms"]) == set(study.arms(size)):
             return len(list((workspace.parent / "data" / "scores").glob("[!.]*")))
     return 0

@@ -39,7 +39,9 @@ def words(
 ) -> str:
     """What is said of an arm with this interval."""
     several = n_seeds > 1
-    found = {"delta_ppl": [(low + high) / 2, low, high], "equivalent": False if several else None}
+    ends = [(low + high) / 2, low, high]
+    found: dict[str, Any] = {"delta_loss": ends, "delta_ppl": ends}
+    found |= {"equivalent": False if several else None}
     found |= {"p": 0.01, "p_holm": 0.01} if several else {"p": None, "p_holm": None}
     found |= {"smallest_detectable": 0.0042 if several else None}
     found |= {} if several else {"with_seeds": {"5": 0.0262, "10": 0.0141}}
@@ -84,10 +86,12 @@ def test_the_words_follow_the_verdict(
 
 
 def test_an_interval_that_holm_takes_for_chance_is_said_to_be_one() -> None:
-    chance = "p = 0.062 after Holm over 2 comparisons), which may be chance."
-    assert chance in words(0.1, 0.2, p_holm=0.062)
-    assert "chance" not in words(0.1, 0.2)
-    assert "chance" not in words(-0.1, 0.2, p_holm=0.062)
+    chance = "p = 0.062 after Holm over 2 comparisons), though its interval by itself leaves 0 out."
+    said = words(0.1, 0.2, p_holm=0.062)
+    assert "not distinguishable from the baseline's (+0.1500" in said
+    assert chance in said
+    assert "by itself" not in words(0.1, 0.2)
+    assert "by itself" not in words(-0.1, 0.2, p_holm=0.062)
 
 
 def test_a_p_at_its_floor_is_said_to_be_there() -> None:
@@ -129,7 +133,7 @@ def test_the_primary_endpoint_is_named_and_so_are_the_others() -> None:
 
 
 def test_a_reference_arm_is_compared_with_too() -> None:
-    beside = {"delta_ppl": [-0.3, -0.4, -0.2]}
+    beside = {name: [-0.3, -0.4, -0.2] for name in ("delta_loss", "delta_ppl")}
     assert "Beside the reference: lower than ncn_causal's (-0.3000" in words(
         0.1, 0.2, beside=beside
     )

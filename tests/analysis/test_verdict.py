@@ -20,7 +20,13 @@ WORSE = [0.2, 0.1, 0.3]
 
 def files(leak: float = 0.0, **difference: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """summary.json and compare.json of one arm, over three seeds."""
-    usual = {"delta_ppl": CLEAR, "p": 0.01, "p_holm": 0.01, "equivalent": False}
+    usual: dict[str, Any] = {
+        "delta_loss": CLEAR,
+        "delta_ppl": WORSE,
+        "p": 0.01,
+        "p_holm": 0.01,
+        "equivalent": False,
+    }
     comparison = {
         "seeds": [1, 2, 3],
         "clusters": 400,
@@ -41,15 +47,15 @@ def found_of(*content: Any, **more: Any) -> Verdict:
     ("difference", "by_interval", "kind", "chance"),
     [
         ({}, "better", "better", False),
-        ({"delta_ppl": WORSE}, "worse", "worse", False),
-        ({"delta_ppl": COVERS_0, "p_holm": 0.9}, "open", "open", False),
-        ({"delta_ppl": TOUCHES_0}, "open", "open", False),
+        ({"delta_loss": WORSE}, "worse", "worse", False),
+        ({"delta_loss": COVERS_0, "p_holm": 0.9}, "open", "open", False),
+        ({"delta_loss": TOUCHES_0}, "open", "open", False),
         ({"p_holm": 0.06}, "better", "open", True),
         ({"p_holm": 0.05}, "better", "open", True),
         ({"p_holm": None}, "better", "better", False),
         ({"equivalent": True}, "better", "negligible", False),
-        ({"equivalent": True, "delta_ppl": WORSE}, "worse", "negligible", False),
-        ({"equivalent": True, "delta_ppl": COVERS_0}, "open", "equivalent", False),
+        ({"equivalent": True, "delta_loss": WORSE}, "worse", "negligible", False),
+        ({"equivalent": True, "delta_loss": COVERS_0}, "open", "equivalent", False),
         ({"equivalent": True, "p_holm": 0.06}, "better", "equivalent", True),
     ],
 )
@@ -63,7 +69,7 @@ def test_a_side_takes_a_clear_interval_that_holm_does_not_call_chance(
 @pytest.mark.parametrize("ends", [CLEAR, WORSE, COVERS_0])
 @pytest.mark.parametrize("equivalent", [None, True])
 def test_one_seed_takes_no_side_whatever_its_interval(ends: list[float], equivalent: Any) -> None:
-    summary, comparison = files(delta_ppl=ends, p=None, p_holm=None, equivalent=equivalent)
+    summary, comparison = files(delta_loss=ends, p=None, p_holm=None, equivalent=equivalent)
     assert found_of(summary, comparison | {"seeds": [1]}).kind == "two checkpoints"
 
 
@@ -84,7 +90,12 @@ def test_one_endpoint_is_primary_and_beside_the_reference_none_is() -> None:
     assert found_of(summary, comparison | {"primary": None}).primary is None
     assert verdict_of("ncn", summary, comparison, to_reference=True) is None
     mine = comparison["differences"]["ncn"]
-    mine["to_reference"] = {"delta_ppl": WORSE, "p_holm": 0.01, "equivalent": False}
+    mine["to_reference"] = {
+        "delta_loss": WORSE,
+        "delta_ppl": CLEAR,
+        "p_holm": 0.01,
+        "equivalent": False,
+    }
     beside = found_of(summary, comparison, to_reference=True)
     assert (beside.kind, beside.primary) == ("worse", False)
 
@@ -101,6 +112,7 @@ def test_few_clusters_and_a_p_at_its_floor_are_noticed() -> None:
 @pytest.mark.parametrize("ends", [None, [1.0, 2.0], [1.0, math.nan, 2.0], "text"])
 def test_no_interval_gives_no_verdict(ends: object) -> None:
     assert verdict_of("ncn", *files(delta_ppl=ends)) is None
+    assert verdict_of("ncn", *files(delta_loss=ends)) is None
     assert verdict_of("baseline", *files()) is None
     assert verdict_of("ncn", {}, {}) is None
 

@@ -107,7 +107,7 @@ def favourable() -> dict[str, Any]:
         "gate_closed": {"all": 0.1, "layers": [0.1, 0.001]},
     }
     interval = {"mean": 1.5, "low": 1.49, "high": 1.51}
-    better = {"delta_ppl": [-0.2, -0.3, -0.1]}
+    better = {"delta_ppl": [-0.2, -0.3, -0.1], "delta_loss": [-0.1, -0.15, -0.05]}
     kept = {f"{arm}-{seed}": [1, 2] * 15 for arm in ARMS for seed in (1, 2)}
     kept |= {f"baseline-{seed}": [1, 0] * 15 for seed in (1, 2)}
     return {
@@ -313,10 +313,10 @@ WIDENED = {"training_step": {"arms": {arm: {"ratio": 1.0} for arm in ARMS}}}
         ("perplexity", scored("val_loss", mean=1.52, low=1.50, high=1.54), UNDECIDED),
         ("plateau", scored("val_ppl", mean=4.5, low=4.4, high=4.6), NO),
         ("plateau", scored("val_ppl", mean=5.5, low=5.4, high=5.6), UNDECIDED),
-        ("below_plain", compared(put(delta_ppl=[0.2, 0.1, 0.3])), NO),
+        ("below_plain", compared(put(delta_loss=[0.2, 0.1, 0.3])), NO),
         (
             "below_plain",
-            compared(put(delta_ppl=[0.0, -0.1, 0.1])),
+            compared(put(delta_loss=[0.0, -0.1, 0.1])),
             UNDECIDED,
         ),
         ("grammar", curves(put(grammar_95=phase(350))), NO),
@@ -385,7 +385,7 @@ def test_equivalent_arms_are_not_below_the_plain_transformer(experiment: Params)
     content = favourable()
     above, below = [0.002, 0.001, 0.003], [-0.002, -0.003, -0.001]
     for ends, verdict in (([-0.001, -0.003, 0.001], NO), (above, NO), (below, NEGLIGIBLE)):
-        compared(put(equivalent=True, delta_ppl=ends))(content)
+        compared(put(equivalent=True, delta_loss=ends, delta_ppl=ends))(content)
         assert verdicts(experiment, content)["below_plain.ncn_causal"] == verdict
 
 

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc_data.hashfile.meta import Meta
 
+from ncn.common.nested import leaves
 from ncn.settings import Params, read_yaml
+from ncn.settings.whole import UNSEEN_BY_DVC
 from tests.conftest import ROOT
 from tests.pipeline.rooms import PACKAGES, closure
 
@@ -59,3 +62,11 @@ def test_every_section_of_params_is_known_to_some_stage() -> None:
 
 def test_training_again_is_due_after_any_change_of_train() -> None:
     assert "train" in STAGES["train"]["params"]
+
+
+def test_no_setting_has_a_name_that_dvc_leaves_out_of_what_it_knows_a_run_by() -> None:
+    """`dvc.stage.cache` hashes settings without keys of these names, at any depth."""
+    left_out = {Meta.PARAM_SIZE, Meta.PARAM_NFILES}
+    assert left_out == UNSEEN_BY_DVC
+    keys = {part for key, _ in leaves(read_yaml(ROOT / "params.yaml")) for part in key.split(".")}
+    assert not left_out & keys

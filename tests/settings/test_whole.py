@@ -67,7 +67,8 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
         (("seeds", [1, 1]), "seeds [1, 1] name one seed twice"),
         (("arms", {"a-b": {}}), "arms.a-b"),
         (("arms", {"published": {}}), "arms.published: this name is taken"),
-        (("size", "small"), "size: 'small' is not in sizes; allowed are null and none yet"),
+        (("at_size", "small"), "at_size: 'small' is not in sizes; allowed are null and none yet"),
+        (("sizes", {"nfiles": {}}), "nfiles: no arm and no size can have this name: DVC"),
         (("tune.lr", [2e-3, 1e-3]), "tune: lr [0.002, 0.001]: each value once, ascending"),
         (("tune.lr", [1e-3, 2e-3]), "split.tuning: tune.lr has several values"),
         (("split.tuning", 0.95), "split: validation 0.05 and tuning 0.95 leave nothing"),
@@ -124,12 +125,12 @@ def test_small_numbers_stay_numbers_however_they_are_written(tmp_path: Path, wri
 def test_a_size_is_laid_over_model_and_train(tmp_path: Path) -> None:
     sizes = {"s": {"model": {"d_model": 32}, "train": {"epochs": 3}}, "m": {}}
     plain = load_params(changed(tmp_path, ("sizes", sizes)))
-    small = load_params(changed(tmp_path, ("sizes", sizes), ("size", "s")))
+    small = load_params(changed(tmp_path, ("sizes", sizes), ("at_size", "s")))
     assert small.model == plain.model.model_copy(update={"d_model": 32})
     assert small.train == plain.train.model_copy(update={"epochs": 3})
     sizes["s"]["model"] = {"context_length": 9}
     with pytest.raises(InputError, match=r"sizes\.s\.model\.context_length: all sizes read"):
-        load_params(changed(tmp_path, ("sizes", sizes), ("size", "s")))
+        load_params(changed(tmp_path, ("sizes", sizes), ("at_size", "s")))
 
 
 def test_a_learning_rate_is_tuned_or_given_and_not_both(tmp_path: Path) -> None:
