@@ -131,10 +131,12 @@ def verdict_of(
     ends = [found.get(name) for name in ("delta_loss", "delta_ppl")]
     if not all(isinstance(e, list) and len(e) == 3 and all(map(is_number, e)) for e in ends):
         return None
+    loss, difference = (Interval(*each) for each in ends)
     primary, p = comparison.get("primary"), found.get("p_holm")
     forms = comparison.get("arms", {}).get(arm, {}).get("scores", ())
     return Verdict(
-        *(Interval(*each) for each in ends),
+        loss,
+        difference,
         p if is_number(p) else None,
         is_number(found.get("p")) and found["p"] <= LOWEST_P,
         found.get("equivalent") is True,
