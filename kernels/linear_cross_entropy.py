@@ -70,13 +70,18 @@ def linear_cross_entropy(
     if backend == "reference":
         return reference(h, weight, targets, reduction)
     needs = [torch.is_grad_enabled() and each.requires_grad for each in (h, weight)]
+    # Eager code needs no operator between: the first call of one loads the compiler, in 4 seconds.
+    compiling = torch.compiler.is_compiling()
     if backend == "chunked" and reduction == "mean" and any(needs):
-        total, *_ = _total_with_gradients(h, weight, targets, dtype, *needs)
+        if compiling:
+            total, *_ = _compiled_total(h, weight, targets, dtype, *needs)
+        else:
+            total = _Total.apply(h, weight, targets, dtype, *needs)
         return _mean(total, targets)
     if backend == "triton":
         losses, *_ = _flash(h, weight, targets, dtype, needs[0])
     else:
-        losses = _rows(h, weight, targets, dtype)
+        losses = (_compiled_rows if compiling else _rows)(h, weight, targets, dtype)
     return _mean(losses.sum(), targets) if reduction == "mean" else losses
 
 
@@ -176,7 +181,6 @@ def _softmax_(z: Tensor, targets: Tensor, gradient: float | None = None) -> Tens
     return losses
 
 
-@torch.library.custom_op("ncn_kernels::chunked_cross_entropy_total", mutates_args=())
 def _total_with_gradients(
     h: Tensor,
     weight: Tensor,
@@ -210,7 +214,37 @@ def _total_with_gradients(
         return losses.sum(), dh, dw
 
 
-@_total_with_gradients.register_fake
+def _scaled(ctx: Any, d_total: Tensor) -> list[Tensor | None]:
+    """The gradients by h and W that were made with the total, times its own."""
+    return [
+        (saved * d_total).to(dtype) if needed else None
+        for saved, dtype, needed in zip(
+            ctx.saved_tensors, ctx.types, ctx.needs_input_grad[:2], strict=True
+        )
+    ]
+
+
+class _Total(torch.autograd.Function):
+    """`_total_with_gradients` in eager code."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weight: Tensor, *others: Any) -> Tensor:
+        total, *gradients = _total_with_gradients(h.detach(), weight.detach(), *others)
+        ctx.types = h.dtype, weight.dtype
+        ctx.save_for_backward(*gradients)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, d_total: Tensor) -> tuple[Tensor | None, ...]:
+        return *_scaled(ctx, d_total), None, None, None, None
+
+
+_compiled_total = torch.library.custom_op(
+    "ncn_kernels::chunked_cross_entropy_total", _total_with_gradients, mutates_args=()
+)
+
+
+@_compiled_total.register_fake
 def _(
     h: Tensor,
     weight: Tensor,
@@ -235,22 +269,15 @@ def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
 
 
 def _scale_gradients(ctx: Any, d_total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = [
-        (saved * d_total).to(dtype) if needed else None
-        for saved, dtype, needed in zip(
-            ctx.saved_tensors, ctx.types, ctx.needs_input_grad[:2], strict=True
-        )
-    ]
-    return *gradients, None, None, None, None
+    return *_scaled(ctx, d_total), None, None, None, None
 
 
-_total_with_gradients.register_autograd(_scale_gradients, setup_context=_save_gradients)
+_compiled_total.register_autograd(_scale_gradients, setup_context=_save_gradients)
 
 
-@torch.library.custom_op("ncn_kernels::chunked_cross_entropy", mutates_args=())
 def _rows(h: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
     """Losses of the rows [N]."""
-    with torch.autocast(h.device.type, enabled=False):
+    with torch.no_grad(), torch.autocast(h.device.type, enabled=False):
         h, weight = _factors(h, weight, dtype)
         losses = h.new_empty(len(h), dtype=_sums(dtype))
         room = _room(h, weight)
@@ -260,7 +287,12 @@ def _rows(h: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Ten
         return losses
 
 
-@_rows.register_fake
+_compiled_rows = torch.library.custom_op(
+    "ncn_kernels::chunked_cross_entropy", _rows, mutates_args=()
+)
+
+
+@_compiled_rows.register_fake
 def _(h: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
     return h.new_empty(len(h), dtype=_sums(dtype))
 

@@ -17,6 +17,7 @@ from ncn.common.errors import InputError, run_command
 COMMANDS = {
     "profile": "lay profiles/NAME.yaml over params.yaml; what changes, what training will take",
     "summary": "the arms side by side, the times, and how this run compares with the committed one",
+    "study": "list, run, freeze or check a study: several sizes, planned before they run",
     "generate": "continue a prompt, or each of a file, with a trained model",
     "score": "the loss, perplexity and bits a byte of a text under a trained model",
     "hub": "publish a trained model with its card, or fetch a published one",

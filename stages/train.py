@@ -84,7 +84,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
         write_tsv(file, [{"arm": arm, "seed": seed} | row.columns() for row in log])
 
     with states_of(run, model.config, settings, seed, meta["digest"], params.saving) as states:
-        print(f"{run}: interrupted, the same command goes on from {states.folder}", flush=True)
+        print(f"{run}: its states are saved in {states.folder}", flush=True)
         states.forget_if_recorded(f"train@{run}", folder)
         with timed(f"train {run}") as noted:
             log = train_model(

@@ -20,6 +20,7 @@ from ncn.common.paths import (
     SCANS,
     SUMMARY,
     TOKENS,
+    TUNING,
     evaluation_metrics,
     run_name,
     sequence_losses,
@@ -114,6 +115,14 @@ def claim(place: int, verdict: str) -> dict[str, Any]:
         "command": "dvc repro compare",
         "rule": "supported where the interval lies above 0",
     }
+
+
+def tuning_of(params: Params) -> dict[str, dict[str, Any]]:
+    """Of each arm, how its learning rate was found; of the first, that none was looked for."""
+    grid = [{"lr": 1e-3, "loss": 1.5}, {"lr": 2e-3, "loss": 1.4321}, {"lr": 4e-3, "loss": None}]
+    found = {"lr": 2e-3, "tuned": True, "grid": grid, "flatness": [0.0679, None]}
+    first, *others = params.arms
+    return {first: {"arm": first, "lr": 2e-3, "tuned": False}} | dict.fromkeys(others, found)
 
 
 def scan_test() -> dict[str, Any]:
@@ -265,6 +274,7 @@ def write_results(params: Params) -> None:
     write_json(CONVERGENCE, {"runs": runs, "published run 1": CURVE | penalty})
     write_json(BRAIN_SCAN, scans)
     write_json(CLAIMS, {"claims": [claim(place, each) for place, each in enumerate(VERDICTS)]})
+    write_json(TUNING, tuning_of(params))
     write_json(BENCHMARK, {"machine": {"device": "CPU"}, "training_step": {"arms": {}}})
     texts = {run: f" a tale by {run} <b>" for run in runs}
     write_json(SAMPLES, {"samples": dict.fromkeys(params.generate.prompts, texts)})

@@ -28,7 +28,8 @@ def compute_alike(threads: int) -> None:
     Sums are cut into as many parts as there are threads, so their number is part of the result.
     """
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(not torch.cuda.is_available())
+    # Not `use_deterministic_algorithms`, which says the same and loads the compiler: four seconds.
+    torch.set_deterministic_debug_mode("default" if torch.cuda.is_available() else "error")
     # Else each new buffer is filled before it is written: 2 % of a step, and no number moves.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

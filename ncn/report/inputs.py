@@ -28,6 +28,7 @@ from ncn.common.paths import (
     SCANS,
     SUMMARY,
     TOKENS,
+    TUNING,
     evaluation_metrics,
     run_name,
     sequence_losses,
@@ -77,6 +78,7 @@ class Inputs:
     scans: list[Row]  # the signals by run, state, text, position and layer
     scan_tables: dict[str, list[Row]]  # what the tests of the scans found: layers, losses, heads
     samples: dict[str, dict[str, str]]  # by prompt and run, what follows the prompt
+    tuning: dict[str, dict[str, Any]]  # by arm, how its learning rate was found
     benchmark: dict[str, Any]
     meta: dict[str, Any]  # of data/tokens
     versions: dict[str, str]  # by package, as pinned
@@ -177,6 +179,7 @@ def gather(params: Params) -> Inputs:
             for name, rows in found.items()
         },
         samples=entry(read(SAMPLES), "samples", SAMPLES),
+        tuning={arm: each for arm, each in read(TUNING).items() if arm in params.arms},
         benchmark=read(BENCHMARK),
         meta=meta,
         versions=_pinned(missing),

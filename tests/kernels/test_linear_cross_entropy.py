@@ -123,7 +123,7 @@ def test_no_rows_are_as_in_torch(backend: str, reduction: str) -> None:
 def test_the_chunked_losses_of_rows_refuse_a_gradient() -> None:
     h, weight, targets = draw(4, 8).requires_grad_(), draw(31, 8), some_targets(4, 31)
     losses = head("chunked", targets, "none")(h, weight)
-    with pytest.raises(RuntimeError, match="no autograd formula was registered"):
+    with pytest.raises(RuntimeError, match="does not require grad"):
         losses.sum().backward()
 
 
@@ -242,8 +242,8 @@ def test_the_operators_keep_their_promises() -> None:
     h, weight, targets = draw(9, 8), draw(101, 8, seed=1), some_targets(9, 101)
     leaves = (h.requires_grad_(), weight.requires_grad_(), targets)
     for dtype in (torch.float32, torch.bfloat16):
-        torch.library.opcheck(xent._rows, (h.detach(), weight.detach(), targets, dtype))
-        torch.library.opcheck(xent._total_with_gradients, (*leaves, dtype, True, True))
+        torch.library.opcheck(xent._compiled_rows, (h.detach(), weight.detach(), targets, dtype))
+        torch.library.opcheck(xent._compiled_total, (*leaves, dtype, True, True))
 
 
 @needs_triton

@@ -24,6 +24,7 @@ from ncn.common.paths import (
     SCAN_TESTS,
     SCANS,
     SUMMARY,
+    TUNING,
     run_name,
     sequence_losses,
     training_log,
@@ -206,6 +207,14 @@ def test_every_seed_has_its_rows_and_the_page_says_that_it_averages(params: Para
     for arm in params.arms:
         scans = 2 + len(params.brain_scan.texts) if has_control(params, arm) else 0
         assert heads.count(run_name(arm, 77)) == rows + scans
+
+
+def test_how_a_learning_rate_was_found_is_shown_where_it_was(params: Params) -> None:
+    text = page_of(params).text
+    assert "Learning rates, tuned for each arm" in text
+    assert "0.002: 1.432" in text
+    edit(TUNING, lambda content: [entry.update(tuned=False) for entry in content.values()])
+    assert "Learning rates, tuned" not in page_of(params).text
 
 
 def test_an_arm_that_was_not_trained_is_named_and_not_raised(params: Params) -> None:

@@ -67,6 +67,10 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
         (("seeds", [1, 1]), "seeds [1, 1] name one seed twice"),
         (("arms", {"a-b": {}}), "arms.a-b"),
         (("arms", {"published": {}}), "arms.published: this name is taken"),
+        (("size", "small"), "size: 'small' is not in sizes; allowed are null and none yet"),
+        (("tune.lr", [2e-3, 1e-3]), "tune: lr [0.002, 0.001]: each value once, ascending"),
+        (("tune.lr", [1e-3, 2e-3]), "split.tuning: tune.lr has several values"),
+        (("split.tuning", 0.95), "split: validation 0.05 and tuning 0.95 leave nothing"),
         (("compare.primary", "ncm"), "compare.primary: 'ncm' is no arm beside baseline; allowed"),
         (("compare.primary", "baseline"), "allowed are null and ncn, ncn_causal"),
         (("compare.reference", "x"), "compare.reference: 'x' is no arm beside baseline"),
@@ -111,10 +115,29 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("written", ["1e-05", "'1e-05'", "1.0e-5", "0.00001"])
 def test_small_numbers_stay_numbers_however_they_are_written(tmp_path: Path, written: str) -> None:
     text = PARAMS.read_text()
-    text = re.sub(r"  lr: \S+", f"  lr: {written}", text)
+    text = re.sub(r"(?<=\ntrain:\n)  lr: \S+", f"  lr: {written}", text)
     path = tmp_path / "params.yaml"
     path.write_text(text)
     assert load_params(path).train.lr == 1e-5
+
+
+def test_a_size_is_laid_over_model_and_train(tmp_path: Path) -> None:
+    sizes = {"s": {"model": {"d_model": 32}, "train": {"epochs": 3}}, "m": {}}
+    plain = load_params(changed(tmp_path, ("sizes", sizes)))
+    small = load_params(changed(tmp_path, ("sizes", sizes), ("size", "s")))
+    assert small.model == plain.model.model_copy(update={"d_model": 32})
+    assert small.train == plain.train.model_copy(update={"epochs": 3})
+    sizes["s"]["model"] = {"context_length": 9}
+    with pytest.raises(InputError, match=r"sizes\.s\.model\.context_length: all sizes read"):
+        load_params(changed(tmp_path, ("sizes", sizes), ("size", "s")))
+
+
+def test_a_learning_rate_is_tuned_or_given_and_not_both(tmp_path: Path) -> None:
+    arms = {"ncn": {"lr": 1e-3}, "baseline": {"controller": "none"}}
+    changes = (("arms", arms), ("compare.primary", "ncn"))
+    assert load_params(changed(tmp_path, *changes)).train_of("ncn").lr == 1e-3
+    with pytest.raises(InputError, match=r"arms\.ncn\.lr: tune\.lr chooses every arm's"):
+        load_params(changed(tmp_path, *changes, ("tune.lr", [2e-3])))
 
 
 def test_an_arm_is_the_section_with_its_changes(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """One optimiser step: the same however it is cut, resumed or computed."""
 
 import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from ncn.model import LanguageModel, build_model
 from ncn.model.device import resolve_precision
 from ncn.settings import Params
 from ncn.training.step import Engine, NonFiniteError
-from tests.conftest import VOCABULARY
+from tests.conftest import ROOT, VOCABULARY
 from tests.parity import needs_gpu
 
 LR = 1e-2
@@ -240,3 +243,25 @@ def test_each_playback_of_a_graph_drops_out_anew(tiny: Params) -> None:
     mine = engine(tiny, "ncn_causal", 0.5, "cuda", compile=True)
     seen = [mine.step(batch(0), lr=0.0).loss for _ in range(6)]
     assert len(set(seen)) == len(seen)
+
+
+def test_a_step_that_is_not_compiled_loads_no_compiler() -> None:
+    """It takes four seconds, at the start of every stage."""
+    code = (
+        "import sys, torch\n"
+        "from ncn.model import build_model\n"
+        "from ncn.model.device import compute_alike\n"
+        "from ncn.settings import load_params\n"
+        "from ncn.training.cost import training_cost\n"
+        "from ncn.training.step import Engine\n"
+        "compute_alike(1)\n"
+        "params = load_params('tests/params.yaml')\n"
+        "model = build_model(params, 'ncn_causal', 97, 1)\n"
+        "training_cost(model, params.train, 100)\n"
+        "engine = Engine(model, params.train, seed=1)\n"
+        "engine.step(torch.randint(0, 97, (8, 129)).numpy(), 1e-3)\n"
+        "engine.load_state_dict(engine.state_dict())\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)

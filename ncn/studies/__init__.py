@@ -1,0 +1,1 @@
+"""Studies: planned before they are run, run size by size through DVC's queue, frozen in git."""

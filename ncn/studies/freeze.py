@@ -1,0 +1,151 @@
+"""What a size came to, kept in git beside the plan; and the same size run again, compared."""
+
+import io
+import os
+import platform
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ncn.common.errors import InputError
+from ncn.common.files import read_json, replacing_directory, write_json, write_text
+from ncn.common.nested import leaves
+from ncn.common.paths import COMPARISON, SUMMARY, TUNING
+from ncn.studies.plan import Study
+from ncn.studies.tools import ENVIRONMENT, git
+
+KEPT = ("params.yaml", "dvc.lock", "metrics", "plots")
+MACHINE = "machine.json"
+RESULT = "result.md"
+
+
+def freeze(study: Study, size: str) -> Path | None:
+    """Copy what the experiment of a size recorded into its folder, whole or not at all.
+
+    Returns:
+        The folder; None where the size has not run.
+    """
+    listed = git("for-each-ref", "--format=%(refname)", "refs/exps").split()
+    mine = [ref for ref in listed if ref.endswith(f"/{study.experiment(size)}")]
+    if not mine:
+        return None
+    ref = mine[-1]
+    archive = subprocess.run(
+        ["git", "archive", "--format=tar", ref, *KEPT], capture_output=True, check=True
+    )
+    with replacing_directory(study.frozen(size)) as new:
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+            tar.extractall(new, filter="data")
+        write_json(new / MACHINE, machine(git("rev-parse", f"{ref}~1").strip()))
+    return study.frozen(size)
+
+
+def machine(commit: str) -> dict[str, Any]:
+    """Where a size ran, and from which commit of this repository."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "commit": commit,
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory / 2**30),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
+
+
+def in_markdown(study: Study) -> str:
+    """The sizes that are frozen, side by side, and which are not: studies/NAME/result.md."""
+    lines = [
+        f"# Study {study.name}: result",
+        "",
+        f"Made by `python -m ncn study freeze {study.name}` from the folders beside it; the plan is"
+        " [plan.md](plan.md).",
+    ]
+    for size in study.sizes:
+        folder = study.frozen(size)
+        if not folder.exists():
+            lines += ["", f"## Size {size}", "", "Not run yet."]
+            continue
+        comparison = read_json(folder / COMPARISON)
+        lines += [
+            "", f"## Size {size}", "",
+            "| arm | parameters | learning rate | loss (nats) | difference [95 %] | p, Holm |",
+            "|---|---|---|---|---|---|",
+        ]  # fmt: skip
+        tuning = read_json(folder / TUNING)
+        for arm, mine in comparison["arms"].items():
+            found, loss = comparison["differences"].get(arm), mine["val_loss"]
+            spread = f" (sd {loss['sd']:.4f})" if loss["sd"] else ""
+            cells = [
+                f"`{arm}`",
+                f"{mine['parameters']:,}",
+                f"{tuning[arm]['lr']:g}",
+                f"{loss['mean']:.4f}{spread}",
+                "–" if found is None else _interval(found["delta_loss"]),
+                "–" if found is None or found["p_holm"] is None else f"{found['p_holm']:.2g}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += ["", *(f"- {words}" for words in comparison["in_words"].values())]
+    return "\n".join(lines) + "\n"
+
+
+def _interval(ends: list[float]) -> str:
+    value, low, high = ends
+    return f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def write_result(study: Study) -> None:
+    """Write result.md anew."""
+    write_text(study.folder / RESULT, in_markdown(study))
+
+
+def check(study: Study, size: str) -> str:
+    """Run a frozen size again, in a clone at its commit with a cache of its own; what differs.
+
+    Raises:
+        InputError: the size is not frozen, or does not run.
+    """
+    frozen = study.frozen(size)
+    if not (frozen / MACHINE).exists():
+        raise InputError(f"{frozen} holds no result: run `python -m ncn study run {study.name}`")
+    with tempfile.TemporaryDirectory() as temporary:
+        clone = Path(temporary) / "clone"
+        git("clone", "--quiet", str(Path.cwd()), str(clone))
+        git("checkout", "--quiet", read_json(frozen / MACHINE)["commit"], folder=clone)
+        (clone / "params.yaml").write_bytes((frozen / "params.yaml").read_bytes())
+        environment = os.environ | ENVIRONMENT | {"DVC_NO_ANALYTICS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", "repro"], cwd=clone, env=environment, check=False
+        )
+        if done.returncode:
+            raise InputError(f"{study.name}, size {size}: dvc repro ended with {done.returncode}")
+        return differing(read_json(clone / SUMMARY), read_json(frozen / SUMMARY))
+
+
+def differing(again: Any, before: Any) -> str:
+    """In words, how two results differ."""
+    here, there = dict(leaves(again)), dict(leaves(before))
+    if here == there:
+        return "identical"
+    if here.keys() != there.keys():
+        return f"other figures: {', '.join(sorted(here.keys() ^ there.keys())[:3])}"
+    apart = {key: abs(here[key] - there[key]) for key in here if here[key] != there[key]}
+    largest = max(apart, key=lambda key: apart[key])
+    return (
+        f"{len(apart)} of {len(here)} figures differ, most {largest}:"
+        f" {here[largest]!r} again, {there[largest]!r} frozen"
+    )

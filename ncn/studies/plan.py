@@ -1,0 +1,125 @@
+"""A study as it is planned: studies/NAME/plan.md, and the settings of each of its sizes.
+
+studies/NAME/profile.yaml holds what differs from params.yaml, and a section of its own:
+
+    study:
+      over: [pilot]                # profiles laid over params.yaml first, in order
+      only_at: {frozen: s}         # arms that are there at one size
+
+Its `arms` are all of the study's: they take the place of those of params.yaml.
+"""
+
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from ruamel.yaml import YAML
+
+from ncn.common.errors import InputError
+from ncn.settings import Params, read_yaml
+from ncn.settings.profiles import PROFILES, overlay
+from ncn.settings.values import Settings, validated
+from ncn.studies.tools import git
+
+STUDIES = Path("studies")
+WHOLE = "all"  # the one size of a study that names none
+
+
+class Own(Settings):
+    """The section `study` of a profile."""
+
+    over: list[str] = Field(default_factory=list)
+    only_at: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is planned; `profile` is studies/NAME/profile.yaml without its section `study`."""
+
+    name: str
+    own: Own
+    profile: dict[str, Any] = field(repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it lies."""
+        return STUDIES / self.name
+
+    @property
+    def sizes(self) -> list[str]:
+        """Its sizes, in order."""
+        return list(self.profile.get("sizes") or [WHOLE])
+
+    def frozen(self, size: str) -> Path:
+        """Where the results of a size lie, once it has run."""
+        return self.folder / size
+
+    def experiment(self, size: str) -> str:
+        """The name of a size's experiment in DVC's queue."""
+        return f"{self.name}-{size}"
+
+    def arms(self, size: str) -> dict[str, Any]:
+        """The arms that a size runs."""
+        arms = self.profile.get("arms") or read_yaml("params.yaml")["arms"]
+        return {arm: each for arm, each in arms.items() if self.own.only_at.get(arm, size) == size}
+
+    def params(self, size: str) -> str:
+        """params.yaml of a size, as text.
+
+        Raises:
+            InputError: settings that the pipeline would refuse.
+        """
+        yaml = YAML()
+        yaml.default_flow_style = False
+        content = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
+        for profile in [*(PROFILES / f"{name}.yaml" for name in self.own.over), None]:
+            overlay(content, read_yaml(profile) if profile else self.profile)
+        content["arms"] = self.arms(size)
+        content["size"] = None if size == WHOLE else size
+        text = StringIO()
+        yaml.dump(content, text)
+        validated(Params, yaml.load(text.getvalue()), f"{self.folder}, size {size}")
+        return text.getvalue()
+
+
+def names() -> list[str]:
+    """The studies that there are."""
+    return sorted(path.parent.name for path in STUDIES.glob("*/plan.md"))
+
+
+def read_study(name: str) -> Study:
+    """The study of that name.
+
+    Raises:
+        InputError: there is none, or its profile cannot be used.
+    """
+    if name not in names():
+        raise InputError(f"no study {name!r} in {STUDIES}/; there are {', '.join(names())}")
+    path = STUDIES / name / "profile.yaml"
+    profile = dict(read_yaml(path))
+    own = validated(Own, profile.pop("study", None) or {}, f"{path}: study")
+    study = Study(name, own, profile)
+    for arm, size in own.only_at.items():
+        if arm not in (profile.get("arms") or {}) or size not in study.sizes:
+            raise InputError(
+                f"{path}: study.only_at.{arm}: {size}: it should be one of its arms, and one of its"
+                f" sizes {', '.join(study.sizes)}"
+            )
+    return study
+
+
+def check_committed(study: Study) -> None:
+    """See that the plan is committed, and all that a run would compute with.
+
+    Raises:
+        InputError: what is not.
+    """
+    if not git("log", "--format=%h", "--", str(study.folder / "plan.md")):
+        raise InputError(f"{study.folder}/plan.md is not committed: a plan comes before its runs")
+    if changed := git("status", "--porcelain", "--untracked-files=no").splitlines():
+        raise InputError(
+            f"{changed[0][2:].strip()} is not committed ({len(changed)} such): a study runs what a"
+            " commit holds, so that it can be run again"
+        )
