@@ -28,8 +28,12 @@ def dvc(*arguments: str, folder: Path | None = None) -> str:
 def start_workers(number: int) -> None:
     """Have DVC start workers of its queue: they live on, so nothing of theirs is waited for."""
     command = [sys.executable, "-m", "dvc", "queue", "start", "--jobs", str(number)]
-    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    if subprocess.run(command, env=os.environ | ENVIRONMENT, check=False, **quiet).returncode:
+    nothing = subprocess.DEVNULL
+    done = subprocess.run(
+        command, env=os.environ | ENVIRONMENT, stdin=nothing, stdout=nothing, stderr=nothing,
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
         raise InputError(f"dvc queue start --jobs {number} failed: try it by hand")
 
 
