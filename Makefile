@@ -42,6 +42,7 @@ setup: $(INSTALLED) ## Make .venv and install requirements.lock (PYTHON=python3.
 	@echo ".venv is ready: $$(.venv/bin/python --version), requirements.lock installed"
 
 repro: $(INSTALLED) ## Run the pipeline, or what changed of it, and print the result
+	@python -m ncn doctor --quick
 	dvc repro
 	@python -m ncn summary
 
