@@ -4,6 +4,9 @@ PYTHON ?= python3
 LOCK_FLAGS ?=
 INSTALLED := .venv/.installed
 
+# With it, `python -m stages.NAME` would not find the project.
+unexport PYTHONSAFEPATH
+
 # A plain /bin/sh would let make start simple commands itself, by its own PATH and not the one below.
 SHELL := /bin/bash
 
@@ -30,7 +33,7 @@ define LOCK_HEADER
 endef
 export LOCK_HEADER
 
-.PHONY: help setup repro test bench lock
+.PHONY: help setup repro test bench doctor lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +42,7 @@ setup: $(INSTALLED) ## Make .venv and install requirements.lock (PYTHON=python3.
 	@echo ".venv is ready: $$(.venv/bin/python --version), requirements.lock installed"
 
 repro: $(INSTALLED) ## Run the pipeline, or what changed of it, and print the result
+	@python -m ncn doctor --quick
 	dvc repro
 	@python -m ncn summary
 
@@ -50,6 +54,9 @@ test: $(INSTALLED) ## Lint, format check, types, tests: what CI runs
 
 bench: $(INSTALLED) ## Measure what control and kernels cost on this machine: metrics/benchmark.md
 	python -m ncn benchmark
+
+doctor: $(INSTALLED) ## Check this machine, environment and folder
+	@python -m ncn doctor
 
 lock: $(INSTALLED) ## Pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade moves to the newest)
 	@command -v uv >/dev/null || python -m pip install --quiet uv

@@ -23,6 +23,8 @@ PYTHONS = ((3, 11), (3, 13))
 SCRATCH = Path(".scratch")
 RWLOCK = Path(".dvc/tmp/rwlock")
 FREE_BYTES = 2e9  # for the small experiment; text from the hub needs HUB_COPIES of itself
+MEMORY, MEMORY_BYTES = Path("/proc/meminfo"), 1e9  # of which torch alone takes a third
+MANIFEST = "manifest.json"
 HUB_COPIES = 4  # as fetched, as tokens, each once more in DVC's cache
 PINNED = re.compile(r"^[A-Za-z0-9][\w.-]*==")
 REMOTE_SECONDS = 15
@@ -168,6 +170,39 @@ def settings() -> Finding:
     return ok(f"{len(params.arms)} arms, {len(params.seeds)} seeds, source {params.data.source}")
 
 
+def machine() -> Finding:
+    """Are processors and memory free?"""
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    words = f"{cores} cores, load {load:.1f}"
+    try:
+        found = re.search(r"^MemAvailable: +(\d+) kB", MEMORY.read_text(), re.M)
+    except OSError:  # no Linux
+        found = None
+    if found:
+        free = int(found[1]) * 1024
+        words += f", {free / 1e9:.1f} GB of memory free"
+        if free < MEMORY_BYTES:
+            return problem(f"{words}, {MEMORY_BYTES / 1e9:.0f} GB are needed: end what takes it")
+    return note(f"{words}: busy, so runs take longer") if load > cores else ok(words)
+
+
+def raw() -> Finding:
+    """Is there something in data/raw that the pipeline did not fetch? DVC would delete it."""
+    try:
+        fetched = json.loads((RAW / MANIFEST).read_text(encoding="utf-8"))["files"]
+        known = {MANIFEST, *(file["path"] for file in fetched)}
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {MANIFEST}
+    there = sorted(str(file.relative_to(RAW)) for file in RAW.rglob("*") if not file.is_dir())
+    if foreign := [name for name in there if name not in known]:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        return problem(
+            f"{RAW / foreign[0]}{more} was not fetched by the pipeline, and DVC deletes {RAW}"
+            " before it fetches anew: move it elsewhere"
+        )
+    return ok("nothing that DVC would delete")
+
+
 def disk() -> Finding:
     """Is there room for what the experiment writes?"""
     needed = FREE_BYTES
@@ -285,7 +320,9 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "commands": commands,
     "folder": folder,
     "params.yaml": settings,
+    "machine": machine,
     "disk": disk,
+    "data/raw": raw,
     ".scratch": scratch,
     "outputs": outputs,
     "DVC lock": lock,
@@ -293,17 +330,38 @@ CHECKS: dict[str, Callable[[], Finding]] = {
 }
 
 
+BEFORE_A_RUN = ("folder", "params.yaml", "data/raw")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes: nothing."""
+    """What the command takes."""
+    add = parser.add_argument
+    add(
+        "--quick",
+        action="store_true",
+        help="only what a run could lose",
+    )
+    add(
+        "--times",
+        action="store_true",
+        help="also what training would take here",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check what a run needs, a line each; exit status 1 if there is a problem."""
     problems = 0
-    for name, check in CHECKS.items():
-        finding = check()
+    for name in BEFORE_A_RUN if arguments.quick else CHECKS:
+        finding = CHECKS[name]()
         problems += finding.mark == "problem"
-        print(f"{finding.mark:8} {name:12} {finding.words}", flush=True)
+        if finding.mark == "problem" or not arguments.quick:
+            print(f"{finding.mark:8} {name:12} {finding.words}", flush=True)
     if problems:
         sys.exit(f"{problems} problem{'s' if problems > 1 else ''}: each line says what to do")
-    print("no problem found")
+    if arguments.times:
+        from ncn.settings import load_params
+        from ncn.training.cost import experiment_cost
+
+        print(experiment_cost(load_params()))
+    if not arguments.quick:
+        print("no problem found")

@@ -27,7 +27,7 @@ from ncn.common.errors import InputError
 from ncn.common.files import replacing_directory, write_json
 from ncn.common.progress import byte_bar
 from ncn.settings import END_OF_TEXT, Data, Hub, Tokenizer
-from ncn.sources.hub_client import hub_address
+from ncn.sources.hub_client import check_environment, hub_address
 from ncn.sources.local_texts import find_texts, no_text
 from ncn.sources.stories import write_stories
 from ncn.sources.transfer import Remote, downloaded
@@ -284,6 +284,7 @@ def _local_vocabulary(tokenizer: Tokenizer) -> list[tuple[str, Path]]:
 def _remote_texts(data: Data) -> list[Remote]:
     elsewhere = "set data.source to builtin, or fetch the file elsewhere and use data.source: local"
     if data.source == "url" and data.url and data.sha256:
+        check_environment()
         name = unquote(PurePosixPath(urlsplit(data.url).path).name) or "text.txt"
         return [Remote(_in_order([name])[0], data.url, data.sha256, "data", elsewhere)]
     if data.source == "tinystories-v2":

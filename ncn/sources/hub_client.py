@@ -1,7 +1,9 @@
 """Of huggingface_hub, for data and for models alike: its address, and in words what it raises."""
 
 import os
+import ssl
 from dataclasses import dataclass
+from pathlib import Path
 
 from huggingface_hub import constants
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
@@ -14,22 +16,57 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     RevisionNotFoundError,
 )
 
+from ncn.common.errors import InputError
+
 __all__ = [
     "Asked",
     "HTTPError",
     "HfHubHTTPError",
     "OfflineModeIsEnabled",
+    "check_environment",
     "hub_address",
     "problem",
     "try_later",
 ]
 
 
+CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+def check_environment() -> None:
+    """See that the variables that clients of the network read can be used.
+
+    Raises:
+        InputError: one cannot; names it.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT", "")
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise InputError(f"HF_ENDPOINT: it should begin with http:// or https://, not {endpoint!r}")
+    token = os.environ.get("HF_TOKEN", "")
+    if bad := sorted({each for each in token if not each.isascii() or not each.isprintable()}):
+        raise InputError(f"HF_TOKEN: {bad[0]!r} is in no token: copy it anew")
+    for name in CERTIFICATES:
+        if (file := os.environ.get(name)) and not Path(file).is_dir():
+            try:
+                ssl.create_default_context(cafile=file)
+            except FileNotFoundError:
+                raise InputError(
+                    f"{name}: {file} does not exist: correct it, or unset it"
+                ) from None
+            except OSError as error:  # an SSLError among them
+                reason = error.strerror or error
+                raise InputError(f"{name}: {file} holds no PEM certificates ({reason})") from None
+
+
 def hub_address(endpoint: str | None = None) -> str:
     """The hub's address: as given, by HF_ENDPOINT now, or the public one.
 
     huggingface_hub reads HF_ENDPOINT once, when it is imported.
+
+    Raises:
+        InputError: as `check_environment`.
     """
+    check_environment()
     return (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 

@@ -333,6 +333,29 @@ def test_a_proxy_that_cannot_be_used_is_one_line(hub: Hub, monkeypatch: pytest.M
     assert "check the proxy" in words
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("HF_ENDPOINT", "hub.example.org", "it should begin with http"),
+        ("HF_TOKEN", "hf_te–st", "'–' is in no token"),
+        ("HF_TOKEN", "hf_test\n", r"'\n' is in no token"),
+        ("SSL_CERT_FILE", "none.pem", "none.pem does not exist"),
+        ("SSL_CERT_FILE", "bad.pem", "bad.pem holds no PEM certificates"),
+        ("REQUESTS_CA_BUNDLE", "bad.pem", "bad.pem holds no PEM certificates"),
+    ],
+)
+def test_a_variable_that_no_client_can_use_is_named(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    Path("bad.pem").write_text("no certificate")
+    monkeypatch.setenv(variable, value)
+    for params in (of_hub(), of_url(hub)):
+        message = refused(params)
+        assert message.startswith(f"{variable}: ")
+        assert words in message
+    assert hub.requests == []
+
+
 def test_the_token_goes_to_the_hub_and_to_no_other_host(hub: Hub) -> None:
     with serve_hub(hub.repositories) as storage:
         hub.redirect_to = storage.endpoint.replace("127.0.0.1", "localhost")
