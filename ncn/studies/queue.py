@@ -105,7 +105,9 @@ def states(study: Study, sizes: Sequence[str]) -> list[Size]:
 def tasks() -> Iterator[tuple[str, str]]:
     """The name and the state of each task of the queue, the newest last."""
     for line in dvc("queue", "status").splitlines():
-        if match := re.match(r"[0-9a-f]{7}\s+(\S+)\s.*\b(Queued|Running|Success|Failed)$", line):
+        if match := re.match(
+            r"[0-9a-f]{7}\s+([A-Za-z]\S*)\s.*\b(Queued|Running|Success|Failed)$", line
+        ):
             yield match[1], match[2]
 
 

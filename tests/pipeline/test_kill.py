@@ -53,7 +53,7 @@ def test_two_processes_killed_end_as_if_nothing_had_happened(tmp_path: Path) -> 
     params["train"].update({"processes": 2, "epochs": 0.6})
     params["saving"]["every_steps"] = 10
     YAML().dump(params, path)
-    project.run("dvc", "repro", "tokenize")
+    project.run("dvc", "repro", "tune@ncn")
     outputs = ("data/models/ncn-1/model.safetensors", "data/models/ncn-1/log.tsv")
 
     project.run(*TRAIN)

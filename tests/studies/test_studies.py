@@ -1,0 +1,190 @@
+"""Studies: a plan before its runs, a size at a time, kept beside the plan."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from ncn.common.errors import InputError
+from ncn.settings import Params
+from ncn.settings.values import validated
+from ncn.studies import queue
+from ncn.studies.freeze import differing, freeze, in_markdown
+from ncn.studies.plan import WHOLE, check_committed, names, read_study
+from tests.conftest import PARAMS, ROOT
+from tests.project import fresh_clone, isolated
+
+PROFILE = """
+study:
+  only_at: {{static: s}}
+sizes:
+  s: {{model: {{d_model: 32}}}}
+  m: {{train: {{epochs: 0.3}}}}
+arms:
+  baseline: {{controller: none}}
+  static: {{controller: static}}
+  ncn_causal: {{salience: causal}}
+seeds: {seeds}
+"""
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A repository with params.yaml and a study `tiny`, not committed yet."""
+    monkeypatch.chdir(tmp_path)
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "test")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@example.org")
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    run("init", "-q")
+    (tmp_path / "params.yaml").write_bytes(PARAMS.read_bytes())
+    (tmp_path / "studies/tiny").mkdir(parents=True)
+    (tmp_path / "studies/tiny/plan.md").write_text("# plan")
+    (tmp_path / "studies/tiny/profile.yaml").write_text(PROFILE.format(seeds="[1, 2]"))
+    run("add", "params.yaml")
+    run("commit", "-qm", "settings")
+    return run
+
+
+def commit_all(git: Run, message: str = "all") -> str:
+    git("add", "-A")
+    git("commit", "-qm", message)
+    return git("rev-parse", "HEAD")
+
+
+def settings_of(study: Any, size: str) -> Params:
+    return validated(Params, YAML(typ="safe").load(study.params(size)), size)
+
+
+@pytest.mark.usefixtures("git")
+def test_a_size_has_its_arms_and_its_settings_and_no_other() -> None:
+    study = read_study("tiny")
+    small, middle = (settings_of(study, size) for size in ("s", "m"))
+    assert [*small.arms] == ["baseline", "static", "ncn_causal"]
+    assert [*middle.arms] == ["baseline", "ncn_causal"]
+    assert (small.model.d_model, middle.train.epochs) == (32, 0.3)
+    assert small.seeds == [1, 2]
+    assert study.params("s") == study.params("s")
+
+
+def test_every_study_of_the_project_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert names()
+    for study in map(read_study, names()):
+        for size in study.sizes:
+            params = settings_of(study, size)
+            assert params.at_size == (None if size == WHOLE else size)
+            assert "baseline" in params.arms
+
+
+def test_a_plan_comes_before_its_runs(git: Run) -> None:
+    study = read_study("tiny")
+    with pytest.raises(InputError, match=r"plan\.md is not committed: a plan comes before"):
+        check_committed(study)
+    commit_all(git)
+    check_committed(study)
+    Path("params.yaml").write_text(Path("params.yaml").read_text() + "# a word\n")
+    with pytest.raises(InputError, match=r"params\.yaml is not committed \(1 such\)"):
+        check_committed(study)
+
+
+@pytest.mark.usefixtures("git")
+def test_what_cannot_be_a_study_is_said_in_a_line() -> None:
+    with pytest.raises(InputError, match=r"no study 'other' in studies/; there are tiny"):
+        read_study("other")
+    path = Path("studies/tiny/profile.yaml")
+    path.write_text(path.read_text().replace("static: s", "static: xl"))
+    with pytest.raises(InputError, match=r"only_at\.static: xl: .* its sizes s, m"):
+        read_study("tiny")
+    path.write_text("study: {overr: []}")
+    with pytest.raises(InputError, match=r"overr: unknown key; allowed are only_at, over"):
+        read_study("tiny")
+
+
+def test_the_queue_is_read_as_dvc_prints_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = (
+        "Task     Name    Created    Status\n7c215df  tiny-s  07:06 PM   Running\n"
+        "c92e1cf  tiny-m  Nov 26, 2026   Success\nc92e1c0          07:06 PM   Queued\n\n"
+        "Worker status: 2 active, 0 idle\n"
+    )
+    monkeypatch.setattr(queue, "dvc", lambda *arguments: printed)
+    assert list(queue.tasks()) == [("tiny-s", "Running"), ("tiny-m", "Success")]
+
+
+def test_a_size_that_ran_is_kept_whole_beside_its_plan(git: Run) -> None:
+    commit = commit_all(git)
+    study = read_study("tiny")
+    assert freeze(study, "s") is None
+    differences = {"static": {"delta_loss": [-0.1, -0.2, 0.05], "p_holm": 0.3}}
+    arms = {
+        arm: {"parameters": 1000 + place, "val_loss": {"mean": 1.5, "sd": 0.01}}
+        for place, arm in enumerate(("baseline", "static"))
+    }
+    comparison = {"arms": arms, "differences": differences, "in_words": {"static": "As planned."}}
+    for name, content in (
+        ("compare.json", comparison),
+        ("tuning.json", dict.fromkeys(arms, {"lr": 0.004})),
+        ("summary.json", {"static": {"delta_ppl": -0.1}}),
+    ):
+        Path("metrics").mkdir(exist_ok=True)
+        Path("metrics", name).write_text(json.dumps(content))
+    Path("dvc.lock").write_text("stages: {}")
+    Path("plots").mkdir()
+    Path("plots/report.html").write_text("page")
+    made = commit_all(git, "the experiment")
+    git("update-ref", "refs/exps/12/34567890/tiny-s", made)
+    git("reset", "-q", "--hard", commit)
+    folder = freeze(study, "s")
+    assert folder == Path("studies/tiny/s")
+    assert (folder / "plots/report.html").read_text() == "page"
+    machine = json.loads((folder / "machine.json").read_text())
+    assert machine["commit"] == commit
+    text = in_markdown(study)
+    assert (
+        "| `static` | 1,001 | 0.004 | 1.5000 (sd 0.0100) | -0.1000 [-0.2000, +0.0500] | 0.3 |"
+        in text
+    )
+    assert "As planned." in text
+    assert "## Size m\n\nNot run yet." in text
+
+
+def test_a_result_that_differs_is_told_by_its_largest_difference() -> None:
+    assert differing({"a": {"b": 1.0}}, {"a": {"b": 1.0}}) == "identical"
+    said = differing({"a": 1.0, "b": 2.5}, {"a": 1.0, "b": 2.0})
+    assert said == "1 of 2 figures differ, most b: 2.5 again, 2.0 frozen"
+    assert differing({"a": 1.0}, {"b": 1.0}) == "other figures: a, b"
+
+
+def test_a_study_runs_through_the_queue_is_frozen_and_runs_again(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    project = fresh_clone(tmp_path / "project", isolated(tmp_path / "home"))
+    project.run("git", "config", "user.name", "test")
+    project.run("git", "config", "user.email", "test@example.org")
+    folder = project.folder / "studies/tiny"
+    folder.mkdir(parents=True)
+    (folder / "profile.yaml").write_text(PROFILE.format(seeds="[1]"))
+    (folder / "plan.md").write_text("# plan")
+    command = ("python", "-m", "ncn", "study")
+    assert "plan.md is not committed" in project.run(*command, "run", "tiny", status=1)
+    project.commit("the plan")
+    before = (project.folder / "params.yaml").read_text()
+    output = project.run(*command, "run", "tiny", "--size", "m")
+    assert "m: success, 2 of 2 runs" in output
+    assert (project.folder / "params.yaml").read_text() == before
+    assert project.run("git", "status", "--porcelain") == ""
+    project.run(*command, "freeze", "tiny")
+    assert "tiny: s (not run), m (frozen)" in project.run(*command, "list")
+    kept = YAML(typ="safe").load((folder / "m/params.yaml").read_text())
+    assert (kept["at_size"], [*kept["arms"]]) == ("m", ["baseline", "ncn_causal"])
+    assert "ncn_causal" in (folder / "result.md").read_text()
+    project.commit("frozen")
+    assert "tiny, size m, run again: identical" in project.run(*command, "check", "tiny")
