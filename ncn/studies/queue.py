@@ -22,6 +22,7 @@ PARAMS = Path("params.yaml")
 WORKSPACES = Path(".dvc/tmp/exps")
 LOOK_SECONDS = 20.0
 SPEAK_SECONDS = 300.0
+TASK = re.compile(r"[0-9a-f]{7}\s+([A-Za-z]\S*)\s.*\b(Queued|Running|Success|Failed)$")
 
 
 class Size(NamedTuple):
