@@ -18,6 +18,10 @@ from ncn.settings.values import Settings
 SizeName = Annotated[StrictStr, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_]*$")]
 
 
+# What other stages than `tune` and `train` read: it cannot differ.
+ALIKE = {"model": {"context_length"}, "train": {"threads", "kernels"}}
+
+
 class Size(Settings):
     """What of `model` and `train` is different in a size."""
 
@@ -29,7 +33,7 @@ def of_its_size(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content of params.yaml with its size laid over `model` and `train`.
 
     Raises:
-        ValueError: there is no such size, or it changes the context length: rows are of one length.
+        ValueError: there is no such size, or it changes what is the same for all: see `ALIKE`.
     """
     chosen, sizes = content.get("at_size"), content.get("sizes")
     if chosen is None or not isinstance(sizes, Mapping):
@@ -38,8 +42,10 @@ def of_its_size(content: Mapping[str, Any]) -> dict[str, Any]:
         names = ", ".join(map(str, sizes)) or "none yet"
         raise ValueError(f"at_size: {chosen!r} is not in sizes; allowed are null and {names}")
     changes = sizes[chosen] or {}
-    if "context_length" in (changes.get("model") or {}):
-        raise ValueError(f"sizes.{chosen}.model.context_length: all sizes read the same rows")
+    for section, names in ALIKE.items():
+        if taken := names & {*(changes.get(section) or {})}:
+            key = f"sizes.{chosen}.{section}.{min(taken)}"
+            raise ValueError(f"{key}: all sizes read the same rows and are computed alike")
     laid = {
         section: {**content[section], **(changes.get(section) or {})}
         for section in Size.model_fields

@@ -129,7 +129,7 @@ def test_a_size_is_laid_over_model_and_train(tmp_path: Path) -> None:
     assert small.model == plain.model.model_copy(update={"d_model": 32})
     assert small.train == plain.train.model_copy(update={"epochs": 3})
     sizes["s"]["model"] = {"context_length": 9}
-    with pytest.raises(InputError, match=r"sizes\.s\.model\.context_length: all sizes read"):
+    with pytest.raises(InputError, match=r"sizes\.s\.model\.context_length: all sizes read the"):
         load_params(changed(tmp_path, ("sizes", sizes), ("at_size", "s")))
 
 
