@@ -3,7 +3,10 @@
 import argparse
 import math
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +32,19 @@ PIECE = 1 << 20  # characters encoded at once: tiktoken's list of ids takes 9 ti
 # A token of GPT-2's pattern never goes on from a letter or sign to white space: a text may be cut
 # there without changing its tokens.
 CUT = re.compile(r"(?<=\S)(?=[ \n])")
+
+
+@contextmanager
+def seekable(path: Path) -> Iterator[Path]:
+    """A file with what `path` gives: itself, or a copy of what comes through a pipe."""
+    if path.is_file():
+        yield path
+        return
+    with tempfile.NamedTemporaryFile() as copy:
+        with open(path, "rb") as piped:
+            shutil.copyfileobj(piped, copy)
+        copy.flush()
+        yield Path(copy.name)
 
 
 class Text(NamedTuple):
@@ -64,7 +80,8 @@ def run(arguments: argparse.Namespace) -> None:
     conditions = conditions_of(model, arguments.task)
     if arguments.salience and generation_salience(model, None) is None:
         raise InputError(f"--salience {arguments.salience}: {arguments.model} pools nothing")
-    text = read_text(path, tokenizer)
+    with seekable(path) as file:
+        text = read_text(file, tokenizer)
     print(
         f"{arguments.file}: {text.n_bytes:,} bytes, {len(text.tokens) - 1:,} tokens,"
         f" {text.stories:,} {'story' if text.stories == 1 else 'stories'}"
