@@ -42,8 +42,8 @@ def of_its_size(content: Mapping[str, Any]) -> dict[str, Any]:
         names = ", ".join(map(str, sizes)) or "none yet"
         raise ValueError(f"at_size: {chosen!r} is not in sizes; allowed are null and {names}")
     changes = sizes[chosen] or {}
-    for section, names in ALIKE.items():
-        if taken := names & {*(changes.get(section) or {})}:
+    for section, alike in ALIKE.items():
+        if taken := alike & {*(changes.get(section) or {})}:
             key = f"sizes.{chosen}.{section}.{min(taken)}"
             raise ValueError(f"{key}: all sizes read the same rows and are computed alike")
     laid = {
