@@ -11,8 +11,8 @@ from typing import Any
 from ncn.analysis.verdict import reads_the_future
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
-from ncn.common.nested import changed_keys, leaves
-from ncn.common.paths import COMPARISON, REPORT, SUMMARY
+from ncn.common.nested import changed_keys, differences
+from ncn.common.paths import COMPARISON, REPORT, RESULTS, SUMMARY
 from ncn.common.timing import read_timing
 from ncn.settings.yaml12 import parse_yaml, read_yaml
 
@@ -64,38 +64,7 @@ def times() -> str:
     return "\n".join(lines)
 
 
-def numbers(value: Any) -> dict[str, float]:
-    """Every number of a nested JSON value, by dotted key."""
-    return {
-        key: each
-        for key, each in leaves(value)
-        if isinstance(each, int | float) and not isinstance(each, bool)
-    }
-
-
-def differences(mine: Any, committed: Any) -> str:
-    """`identical`, or the largest relative difference and what only one side has."""
-    here, there = numbers(mine), numbers(committed)
-    if here == there:
-        return "identical"
-    parts = []
-    if shared := {key for key in here.keys() & there.keys() if here[key] != there[key]}:
-        largest = max(
-            sorted(shared),
-            key=lambda k: abs(here[k] - there[k]) / max(abs(here[k]), abs(there[k])),
-        )
-        parts.append(
-            f"{len(shared)} numbers differ, most {largest}:"
-            f" {here[largest]!r} here, {there[largest]!r} committed"
-        )
-    parts += [f"only here: {key}" for key in sorted(here.keys() - there.keys())[:3]]
-    parts += [f"only committed: {key}" for key in sorted(there.keys() - here.keys())[:3]]
-    return "; ".join(parts)
-
-
-# What git keeps of a run. An experiment is shown beside the last commit.
 PARAMS = Path("params.yaml")
-RESULTS = (str(PARAMS), "dvc.lock", "metrics", "plots")
 COMMIT = f"git add {' '.join(RESULTS)} && git commit -m 'A run'"
 
 
@@ -151,7 +120,11 @@ def run(arguments: argparse.Namespace) -> None:
     print(*comparison["in_words"].values(), sep="\n")
     if taken := times():
         print("times, as the stages last ran here:", taken, sep="\n")
-    same = "none is committed" if before is None else differences(summary, json.loads(before))
+    same = (
+        "none is committed"
+        if before is None
+        else differences(summary, json.loads(before), "committed")
+    )
     print(f"against the committed {SUMMARY}: {same}")
     print(f"report: {REPORT.resolve()}")
     print("\n".join(what_next()))

@@ -34,3 +34,38 @@ def changed_keys(one: Any, other: Any) -> list[str]:
     absent = object()
     keys = [*mine, *(key for key in theirs if key not in mine)]
     return [key for key in keys if mine.get(key, absent) != theirs.get(key, absent)]
+
+
+def numbers(value: Any) -> dict[str, float]:
+    """Every number of a nested JSON value, by dotted key."""
+    return {
+        key: each
+        for key, each in leaves(value)
+        if isinstance(each, int | float) and not isinstance(each, bool)
+    }
+
+
+def differences(mine: Any, other: Any, called: str) -> str:
+    """`identical`, or the largest relative difference and what only one side has.
+
+    Args:
+        mine: called `here`.
+        other: of the same kind.
+        called: what the other is called.
+    """
+    here, there = numbers(mine), numbers(other)
+    if here == there:
+        return "identical"
+    parts = []
+    if shared := {key for key in here.keys() & there.keys() if here[key] != there[key]}:
+        largest = max(
+            sorted(shared),
+            key=lambda k: abs(here[k] - there[k]) / max(abs(here[k]), abs(there[k])),
+        )
+        parts.append(
+            f"{len(shared)} numbers differ, most {largest}:"
+            f" {here[largest]!r} here, {there[largest]!r} {called}"
+        )
+    parts += [f"only here: {key}" for key in sorted(here.keys() - there.keys())[:3]]
+    parts += [f"only {called}: {key}" for key in sorted(there.keys() - here.keys())[:3]]
+    return "; ".join(parts)

@@ -14,6 +14,8 @@ TOKENIZER = TOKENS / "tokenizer"
 PUBLISHED_RUN = Path("data/reference/run_1.tsv")
 REQUIREMENTS = Path("requirements.lock")
 
+RESULTS = ("params.yaml", "dvc.lock", "metrics", "plots")  # what git keeps of a run
+
 SUMMARY = Path("metrics/summary.json")
 COMPARISON = Path("metrics/compare.json")
 TUNING = Path("metrics/tuning.json")

@@ -8,18 +8,21 @@ run by, and would hand out the results of one size for those of another.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, StrictStr
+from pydantic import Field, StrictStr, model_validator
 
+from ncn.settings.model import Model
+from ncn.settings.train import Train
 from ncn.settings.values import Settings
 
 # Size names become folder names and parts of an experiment's name.
 SizeName = Annotated[StrictStr, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_]*$")]
 
 
-# What other stages than `tune` and `train` read: it cannot differ.
-ALIKE = {"model": {"context_length"}, "train": {"threads", "kernels"}}
+SECTIONS: dict[str, type[Settings]] = {"model": Model, "train": Train}
+# What of them other stages than `tune` and `train` read: it cannot differ.
+ALIKE = {"context_length", "threads", "kernels"}
 
 
 class Size(Settings):
@@ -28,12 +31,25 @@ class Size(Settings):
     model: dict[StrictStr, Any] = Field(default_factory=dict)
     train: dict[StrictStr, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _can_be_laid_over(self) -> Self:
+        for section, kind in SECTIONS.items():
+            for key in getattr(self, section):
+                if key in ALIKE:
+                    raise ValueError(
+                        f"{section}.{key}: all sizes read the same rows and are computed alike"
+                    )
+                if key not in kind.model_fields:
+                    allowed = ", ".join(sorted(kind.model_fields.keys() - ALIKE))
+                    raise ValueError(f"{section}.{key}: unknown key; allowed are {allowed}")
+        return self
+
 
 def of_its_size(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content of params.yaml with its size laid over `model` and `train`.
 
     Raises:
-        ValueError: there is no such size, or it changes what is the same for all: see `ALIKE`.
+        ValueError: there is no such size.
     """
     chosen, sizes = content.get("at_size"), content.get("sizes")
     if chosen is None or not isinstance(sizes, Mapping):
@@ -42,13 +58,9 @@ def of_its_size(content: Mapping[str, Any]) -> dict[str, Any]:
         names = ", ".join(map(str, sizes)) or "none yet"
         raise ValueError(f"at_size: {chosen!r} is not in sizes; allowed are null and {names}")
     changes = sizes[chosen] or {}
-    for section, alike in ALIKE.items():
-        if taken := alike & {*(changes.get(section) or {})}:
-            key = f"sizes.{chosen}.{section}.{min(taken)}"
-            raise ValueError(f"{key}: all sizes read the same rows and are computed alike")
     laid = {
         section: {**content[section], **(changes.get(section) or {})}
-        for section in Size.model_fields
+        for section in SECTIONS
         if isinstance(content.get(section), Mapping)
     }
     return {**content, **laid}

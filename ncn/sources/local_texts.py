@@ -55,9 +55,7 @@ def find_texts(path: str, root: Path) -> tuple[list[Path], Counter[str]]:
     else:
         raise InputError(f"data.path: {path} does not exist (looked in {place.absolute()})")
     if not found:
-        raise InputError(
-            f"data.path: {path} has no text: a {SUFFIX} file is needed{said(left_out)}"
-        )
+        raise no_text(path, left_out)
     return sorted(found, key=lambda file: file.parts), left_out
 
 

@@ -1,25 +1,24 @@
 """What a size came to, kept in git beside the plan; and the same size run again, compared."""
 
-import io
 import os
 import platform
 import subprocess
 import sys
-import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ncn.benchmark.sections import processor
 from ncn.common.errors import InputError
 from ncn.common.files import read_json, replacing_directory, write_json, write_text
-from ncn.common.nested import leaves
-from ncn.common.paths import COMPARISON, SUMMARY, TUNING
+from ncn.common.nested import differences
+from ncn.common.paths import COMPARISON, RESULTS, SUMMARY, TUNING
 from ncn.studies.plan import Study
-from ncn.studies.tools import ENVIRONMENT, git
+from ncn.studies.tools import ENVIRONMENT, experiment_commit, git
 
-KEPT = ("params.yaml", "dvc.lock", "metrics", "plots")
 MACHINE = "machine.json"
 RESULT = "result.md"
 
@@ -30,23 +29,20 @@ def freeze(study: Study, size: str) -> Path | None:
     Returns:
         The folder; None where the size has not run.
     """
-    listed = git("for-each-ref", "--format=%(refname)", "refs/exps").split()
-    mine = [ref for ref in listed if ref.endswith(f"/{study.experiment(size)}")]
-    if not mine:
+    commit = experiment_commit(study.experiment(size))
+    if commit is None:
         return None
-    ref = mine[-1]
-    archive = subprocess.run(
-        ["git", "archive", "--format=tar", ref, *KEPT], capture_output=True, check=True
-    )
-    with replacing_directory(study.frozen(size)) as new:
-        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-            tar.extractall(new, filter="data")
-        write_json(new / MACHINE, machine(git("rev-parse", f"{ref}~1").strip()))
+    with tempfile.TemporaryDirectory() as temporary, replacing_directory(study.frozen(size)) as new:
+        packed = Path(temporary) / "kept.zip"
+        git("archive", "--format=zip", f"--output={packed}", commit, *RESULTS)
+        with zipfile.ZipFile(packed) as archive:
+            archive.extractall(new)
+        write_json(new / MACHINE, machine(git("rev-parse", f"{commit}~1").strip()))
     return study.frozen(size)
 
 
 def machine(commit: str) -> dict[str, Any]:
-    """Where a size ran, and from which commit of this repository."""
+    """Where a size ran, taken to be here, and the commit of this repository that it ran from."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "commit": commit,
@@ -56,15 +52,6 @@ def machine(commit: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-
-
-def processor() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
 
 
 def in_markdown(study: Study) -> str:
@@ -133,19 +120,4 @@ def check(study: Study, size: str) -> str:
         )
         if done.returncode:
             raise InputError(f"{study.name}, size {size}: dvc repro ended with {done.returncode}")
-        return differing(read_json(clone / SUMMARY), read_json(frozen / SUMMARY))
-
-
-def differing(again: Any, before: Any) -> str:
-    """In words, how two results differ."""
-    here, there = dict(leaves(again)), dict(leaves(before))
-    if here == there:
-        return "identical"
-    if here.keys() != there.keys():
-        return f"other figures: {', '.join(sorted(here.keys() ^ there.keys())[:3])}"
-    apart = {key: abs(here[key] - there[key]) for key in here if here[key] != there[key]}
-    largest = max(apart, key=lambda key: apart[key])
-    return (
-        f"{len(apart)} of {len(here)} figures differ, most {largest}:"
-        f" {here[largest]!r} again, {there[largest]!r} frozen"
-    )
+        return differences(read_json(clone / SUMMARY), read_json(frozen / SUMMARY), "frozen")

@@ -16,7 +16,7 @@ from ncn.common.files import write_text
 from ncn.common.progress import say
 from ncn.settings import read_yaml
 from ncn.studies.plan import WHOLE, Study, check_committed
-from ncn.studies.tools import dvc, git, start_workers
+from ncn.studies.tools import dvc, experiment_commit, git, start_workers
 
 PARAMS = Path("params.yaml")
 WORKSPACES = Path(".dvc/tmp/exps")
@@ -92,12 +92,12 @@ def watch(study: Study, sizes: Sequence[str]) -> None:
 
 def states(study: Study, sizes: Sequence[str]) -> list[Size]:
     """How far each size is."""
-    known, made = dict(tasks()), set(dvc("exp", "list", "--names-only").split())
+    known = dict(tasks())
     found = []
     for size in sizes:
         name = study.experiment(size)
         wanted = len(study.arms(size)) * len(seeds(study))
-        state = "Success" if name in made else known.get(name, "Absent")
+        state = "Success" if experiment_commit(name) else known.get(name, "Absent")
         runs = wanted if state == "Success" else scored(study, size) if state == "Running" else 0
         found.append(Size(size, state, runs, wanted))
     return found

@@ -25,6 +25,13 @@ def dvc(*arguments: str, folder: Path | None = None) -> str:
     return _run([sys.executable, "-m", "dvc", *arguments], folder)
 
 
+def experiment_commit(name: str) -> str | None:
+    """The newest commit of the experiment of that name, from whatever commit it began."""
+    listed = git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", "refs/exps")
+    refs = [ref for ref in listed.split() if ref.endswith(f"/{name}")]
+    return git("rev-parse", refs[0]).strip() if refs else None
+
+
 def start_workers(number: int) -> None:
     """Have DVC start workers of its queue: they live on, so nothing of theirs is waited for."""
     command = [sys.executable, "-m", "dvc", "queue", "start", "--jobs", str(number)]

@@ -68,6 +68,10 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
         (("arms", {"a-b": {}}), "arms.a-b"),
         (("arms", {"published": {}}), "arms.published: this name is taken"),
         (("at_size", "small"), "at_size: 'small' is not in sizes; allowed are null and none yet"),
+        (
+            ("sizes", {"m": {"train": {"epoch": 2}}}),
+            "sizes.m: train.epoch: unknown key; allowed are",
+        ),
         (("sizes", {"nfiles": {}}), "nfiles: no arm and no size can have this name: DVC"),
         (("tune.lr", [2e-3, 1e-3]), "tune: lr [0.002, 0.001]: each value once, ascending"),
         (("tune.lr", [1e-3, 2e-3]), "split.tuning: tune.lr has several values"),
@@ -129,7 +133,7 @@ def test_a_size_is_laid_over_model_and_train(tmp_path: Path) -> None:
     assert small.model == plain.model.model_copy(update={"d_model": 32})
     assert small.train == plain.train.model_copy(update={"epochs": 3})
     sizes["s"]["model"] = {"context_length": 9}
-    with pytest.raises(InputError, match=r"sizes\.s\.model\.context_length: all sizes read the"):
+    with pytest.raises(InputError, match=r"sizes\.s: model\.context_length: all sizes read the"):
         load_params(changed(tmp_path, ("sizes", sizes), ("at_size", "s")))
 
 

@@ -13,7 +13,7 @@ from ncn.common.errors import InputError
 from ncn.settings import Params
 from ncn.settings.values import validated
 from ncn.studies import queue
-from ncn.studies.freeze import differing, freeze, in_markdown
+from ncn.studies.freeze import freeze, in_markdown
 from ncn.studies.plan import WHOLE, check_committed, names, read_study
 from tests.conftest import PARAMS, ROOT
 from tests.project import fresh_clone, isolated
@@ -152,13 +152,6 @@ def test_a_size_that_ran_is_kept_whole_beside_its_plan(git: Run) -> None:
     assert "| `static` | 1,001 | 0.004 | 1.5000 (sd 0.0100) | -0.1000 [-0.2000, +0.0500] |" in text
     assert "As planned." in text
     assert "## Size m\n\nNot run yet." in text
-
-
-def test_a_result_that_differs_is_told_by_its_largest_difference() -> None:
-    assert differing({"a": {"b": 1.0}}, {"a": {"b": 1.0}}) == "identical"
-    said = differing({"a": 1.0, "b": 2.5}, {"a": 1.0, "b": 2.0})
-    assert said == "1 of 2 figures differ, most b: 2.5 again, 2.0 frozen"
-    assert differing({"a": 1.0}, {"b": 1.0}) == "other figures: a, b"
 
 
 def test_a_study_runs_through_the_queue_is_frozen_and_runs_again(tmp_path: Path) -> None:
