@@ -27,6 +27,8 @@ COMMANDS = {
     "experiments": "a line for each experiment: what it changed, and the difference it found",
     "accept": "record edits that changed only words, so that nothing runs again for them",
     "tidy": "remove models, scores and curves of runs that params.yaml no longer names",
+    "licences": "write LICENCES.md: the licence of each locked package",
+    "audit": "look for known vulnerabilities of the locked packages",
     "doctor": "check this machine, environment and folder; say what to do where something is wrong",
     "readme": "write the result of README.md anew from metrics/",
     "plots-page": "write the page of `dvc plots show` anew from the pinned packages",
@@ -37,6 +39,8 @@ MODULES = {
     "tidy": "upkeep.tidy",
     "experiments": "upkeep.experiments",
     "accept": "upkeep.accept",
+    "licences": "upkeep.licences",
+    "audit": "upkeep.audit",
 }
 
 

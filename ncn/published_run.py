@@ -1,10 +1,13 @@
 """The published run as this project refers to it: its figures, and what they depend on."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ncn.common.files import as_written
+from ncn.common.tsv import read_tsv
 from ncn.settings import Params
 
 # Run 1 of the preprint's repository: its figures, and the settings without which they are no
@@ -14,6 +17,11 @@ PUBLISHED_SIGNALS = ("gain", "precision", "ffn_gate")  # preprint table 1
 PUBLISHED_SETTINGS: dict[str, Any] = {
     "data.source": "tinystories-v2",
     "tokenizer.vocabulary": "gpt2",
+    "text.line_ends": False,
+    "text.mojibake": False,
+    "text.quotes": False,
+    "text.blanks": False,
+    "text.repeats": "keep",
     "split.validation": 0.05,
     "split.tuning": 0.0,
     "model.d_model": 256,
@@ -45,9 +53,12 @@ PUBLISHED_SETTINGS: dict[str, Any] = {
     "ncn.sliders": [],
     "ncn.attention_entropy": False,
 }
+# The rows that these settings and `split.unit: sequence` make of this file.
+PUBLISHED_TEXT = "6418d412de72888f52b5142c761ac21a582f7d1166f0bfbdb5f03ccfdec90443"
+PUBLISHED_ROWS = {"train": 1_016_288, "val": 53_488}
 # What the arms are about, on which the sources disagree, or what changes no more than rounding.
 FREE_SETTINGS = {
-    "data.stories", "data.path", "data.url", "data.sha256", "data.hub",
+    "data.stories", "data.path", "data.url", "data.sha256", "data.bytes", "data.hub",
     "tokenizer.vocab_size", "tokenizer.path", "tokenizer.hub",
     "split.unit", "ncn.controller", "ncn.salience", "ncn.init", "ncn.frozen",
     "train.micro_batch_size", "train.grad_accum_steps", "train.precision", "train.checkpointing",
@@ -79,6 +90,7 @@ def differences_to_published(params: Params, arm: str | None = None) -> list[str
     sections = {
         "data": params.data,
         "tokenizer": params.tokenizer,
+        "text": params.text,
         "split": params.split,
         "model": params.model,
         "train": params.train if arm is None else params.train_of(arm),
@@ -100,6 +112,34 @@ def differences_to_published(params: Params, arm: str | None = None) -> list[str
     return differences
 
 
+def rows_beside_published(
+    texts: Sequence[str], params: Params, rows: Mapping[str, int]
+) -> str | None:
+    """Whether the published text came to the published rows, in words; None of another split.
+
+    Args:
+        texts: the sha256 of each file of text.
+        params: the experiment.
+        rows: of each part.
+    """
+    ours = {
+        "tokenizer.vocabulary": params.tokenizer.vocabulary,
+        "split.validation": params.split.validation,
+        "split.tuning": params.split.tuning,
+        **{f"text.{name}": value for name, value in params.text},
+        "model.context_length": params.model.context_length,
+    }
+    if (
+        list(texts) != [PUBLISHED_TEXT]
+        or params.split.unit != "sequence"
+        or any(PUBLISHED_SETTINGS[key] != value for key, value in ours.items())
+    ):
+        return None
+    if rows == PUBLISHED_ROWS:
+        return "as many sequences as published"
+    return f"published: {PUBLISHED_ROWS['train']:,} training, {PUBLISHED_ROWS['val']:,} validation"
+
+
 def _shown(value: Any) -> str:
     """A setting in words."""
     if isinstance(value, dict):
@@ -114,14 +154,19 @@ UNTRAINED_PENALTIES = (0.0032, 0.0036)
 PENALTY_DIGIT = 1e-4  # the last that the published log shows
 
 
-def published_penalty(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def published_penalty(path: Path) -> dict[str, Any]:
     """The logged homeostatic penalty (column reg) beside those of untrained control networks.
 
     Returns:
         points, low, high: of the log. at_zero: of a network at z = 0. untrained: the range over
         random starts. points_outside: lines outside that range by more than half the last digit.
+
+    Raises:
+        InputError: the file is missing, or a penalty in it is missing or no number.
     """
-    penalty = np.array([float(row["reg"]) for row in rows])
+    rows = read_tsv(path)
+    with as_written(path):
+        penalty = np.array([float(row["reg"]) for row in rows])
     low, high = UNTRAINED_PENALTIES
     outside = (penalty < low - PENALTY_DIGIT / 2) | (penalty > high + PENALTY_DIGIT / 2)
     return {

@@ -4,15 +4,16 @@ In:  data/tuning/ARM, data/models/ARM-SEED, data/scores/ARM-SEED.
 Out: metrics/train/, metrics/evaluate/, plots/train/, metrics/tuning.json, plots/tuning.tsv (what
      the runs recorded, for people and git);
      metrics/summary.json (what `dvc metrics diff` shows), metrics/compare.json (all statistics);
-     plots/figures/result.{svg,png}.
+     plots/differences.tsv (what `dvc plots diff` shows), plots/figures/result.{svg,png}.
 """
 
-from ncn.analysis.comparison import compare
+from ncn.analysis.comparison import as_table, compare
 from ncn.analysis.records import copy_records, copy_tuning
 from ncn.common.errors import run_command
 from ncn.common.files import write_json
 from ncn.common.leftovers import clear_leftovers
-from ncn.common.paths import COMPARISON, SUMMARY, run_name
+from ncn.common.paths import COMPARISON, DIFFERENCES, SUMMARY, run_name
+from ncn.common.tsv import write_tsv
 from ncn.figures.result import draw_result
 from ncn.figures.saving import save
 from ncn.settings import load_params
@@ -38,6 +39,7 @@ def main() -> None:
     inputs.check()
     write_json(SUMMARY, summary)
     write_json(COMPARISON, comparison)
+    write_tsv(DIFFERENCES, as_table(comparison))
     save("result", draw_result(summary, comparison))
     print("\n".join(comparison["in_words"].values()))
 

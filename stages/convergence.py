@@ -8,7 +8,7 @@ from ncn.analysis.training_logs import analyse_log, by_arm, in_words
 from ncn.common.errors import InputError, run_command
 from ncn.common.files import write_json
 from ncn.common.paths import CONVERGENCE, CURVES, PUBLISHED_RUN, run_name, training_log
-from ncn.common.tsv import read_tsv, write_tsv
+from ncn.common.tsv import write_tsv
 from ncn.figures.convergence import draw_convergence
 from ncn.figures.curves import draw_curves
 from ncn.figures.saving import save
@@ -48,7 +48,7 @@ def main() -> None:
     }
     if not rows:
         raise InputError("no training log can be used: " + "; ".join(missing))
-    penalty = {} if published.missing else {"penalty": published_penalty(read_tsv(PUBLISHED_RUN))}
+    penalty = {} if published.missing else {"penalty": published_penalty(PUBLISHED_RUN)}
     found = {
         "runs": summaries,
         "arms": {arm: by_arm([log for log in logs if log.arm == arm]) for arm in params.arms},

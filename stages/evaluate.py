@@ -25,7 +25,8 @@ from ncn.common.paths import (
 )
 from ncn.common.timing import timed
 from ncn.common.tsv import write_tsv
-from ncn.corpus.rows import open_rows, read_meta
+from ncn.corpus.meta import read_meta
+from ncn.corpus.rows import open_rows
 from ncn.corpus.split import choose_sequences
 from ncn.model import load_model
 from ncn.model.device import compute_alike, pick_device
@@ -55,9 +56,9 @@ def main() -> None:
     model.use_kernels(params.train.kernels)
     meta = read_meta(TOKENS)
     for setting in ("vocab_size", "context_length"):
-        if (mine := getattr(model.config, setting)) != meta[setting]:
+        if (mine := getattr(model.config, setting)) != (theirs := getattr(meta, setting)):
             raise InputError(
-                f"{model_directory(run)}: {setting} {mine}, but {TOKENS} has {meta[setting]}:"
+                f"{model_directory(run)}: {setting} {mine}, but {TOKENS} has {theirs}:"
                 " run `dvc repro train`"
             )
     validation = validation_rows(TOKENS, model)
@@ -70,12 +71,12 @@ def main() -> None:
             for form, salience in forms_of(model).items()
         }
         leak = future_leak(model, few, params.seed)
-        counts = yardsticks(open_rows(TOKENS, "train"), rows.tokens, meta["vocab_size"])
+        counts = yardsticks(open_rows(TOKENS, "train"), rows.tokens, meta.vocab_size)
         probes = probe(model, few)
         answers = questions(model, rows, losses)
-    unit = meta["split"]["unit"]
+    unit = meta.split.unit
     kind = "sequence" if unit == "sequence" else "story"
-    clusters = clusters_of(validation.tokens, unit, meta["end_of_text"])[chosen]
+    clusters = clusters_of(validation.tokens, unit, meta.end_of_text)[chosen]
     by_cluster = mean_by(kind, clusters, losses)
     means = {
         form: mean_over(by_cluster, column) for form, column in COLUMNS.items() if column in losses
@@ -87,7 +88,7 @@ def main() -> None:
         "sequences": len(rows),
         "val_loss": mean,
         "val_ppl": math.exp(mean),
-        "val_bpb": mean / math.log(2) / meta["val"]["bytes_per_token"],
+        "val_bpb": mean / math.log(2) / meta.val.bytes_per_token,
         "scores": {form: {"loss": loss, "ppl": math.exp(loss)} for form, loss in means.items()},
         "future_leak": leak,
         "yardsticks": counts._asdict(),

@@ -22,7 +22,7 @@ from ncn.common.paths import TOKENIZER, TOKENS
 from ncn.common.stopping import StopSignals
 from ncn.common.timing import timed
 from ncn.common.tsv import write_tsv
-from ncn.corpus.rows import read_meta
+from ncn.corpus.meta import read_meta
 from ncn.corpus.tokenizer import check_lengths, load_tokenizer
 from ncn.model import build_model, parameter_count, save_model
 from ncn.model.build import non_embedding_count
@@ -68,8 +68,8 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
         "generate.prompts": params.generate.prompts,
         "brain_scan.texts": params.brain_scan.texts,
     }
-    check_lengths(later, load_tokenizer(TOKENIZER), meta["context_length"])
-    model = build_model(params, arm, meta["vocab_size"], seed).to(device)
+    check_lengths(later, load_tokenizer(TOKENIZER), meta.context_length)
+    model = build_model(params, arm, meta.vocab_size, seed).to(device)
     rows, validation = training_rows(TOKENS, model), validation_rows(TOKENS, model)
     if rank() > 0:  # of several processes: the first alone speaks, saves and writes
         train_model(model, rows, settings, seed, run, validation=validation, stop=stop)
@@ -83,7 +83,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     def write_log(log: Sequence[LogRow], file: Path = growing) -> None:
         write_tsv(file, [{"arm": arm, "seed": seed} | row.columns() for row in log])
 
-    with states_of(run, model.config, settings, seed, meta["digest"], params.saving) as states:
+    with states_of(run, model.config, settings, seed, meta.digest, params.saving) as states:
         print(f"{run}: its states are saved in {states.folder}", flush=True)
         states.forget_if_recorded(f"train@{run}", folder)
         with timed(f"train {run}") as noted:
@@ -108,7 +108,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
             "last_loss": log[-1].loss,
             "loss_spikes": sum(row.spikes for row in log),
             "skipped_steps": sum(row.skipped for row in log),
-            "data": meta["digest"],
+            "data": meta.digest,
         }
         with stop.folder_may_vanish(run, f"; the same command goes on from {states.folder}"):
             inputs.check()

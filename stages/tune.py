@@ -18,7 +18,7 @@ from ncn.common.progress import say
 from ncn.common.stopping import StopSignals
 from ncn.common.timing import timed
 from ncn.common.tsv import write_tsv
-from ncn.corpus.rows import read_meta
+from ncn.corpus.meta import read_meta
 from ncn.model import build_model
 from ncn.model.device import compute_alike, pick_device
 from ncn.model.inputs import training_rows, validation_rows
@@ -56,10 +56,10 @@ def trial(params: Params, arm: str, lr: float, seed: int, *, stop: StopSignals) 
     settings = params.train_of(arm).model_copy(update={"lr": lr, "epochs": params.tune.epochs})
     compute_alike(settings.threads_of_a_process)
     meta, name = read_meta(TOKENS), f"tune-{arm}-{lr:g}-{seed}"
-    model = build_model(params, arm, meta["vocab_size"], seed).to(pick_device())
+    model = build_model(params, arm, meta.vocab_size, seed).to(pick_device())
     rows, scored = training_rows(TOKENS, model), validation_rows(TOKENS, model, "tune")
     with states_of(
-        name, model.config, settings, seed, meta["digest"], params.saving, stage="tune"
+        name, model.config, settings, seed, meta.digest, params.saving, stage="tune"
     ) as states:
         result = states.folder / "loss.json"
         if result.exists():

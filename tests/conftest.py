@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,18 +19,29 @@ from ncn.model import LanguageModel, build_model
 from ncn.settings import Params, load_params
 from ncn.settings.profiles import PROFILES, experiment
 
-pytest_plugins = ["tests.browser", "tests.corpus.vocabulary", "tests.generation.saved"]
+pytest_plugins = [
+    "tests.browser",
+    "tests.corpus.vocabulary",
+    "tests.generation.saved",
+    "tests.project",
+]
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / "tests" / "params.yaml"  # not the user's, so that no value of theirs fails a test
-LONGEST = ("test_pipeline.py", "test_kill.py")
+LONGEST = ("test_pipeline.py", "test_kill.py", "test_docs.py", "test_studies.py")
 SHARED = ROOT.parent / "shared"
 VOCABULARY = 97  # odd on purpose
 
 
+def pytest_configure() -> None:
+    """Behind a shell (&) ^C is ignored, and would be by all that a test starts and interrupts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: the two workers of `make test`, a file at a time, end together."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    place = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "model": {"d_model": 96, "n_layers": 3, "n_heads": 4, "d_ff": 384, "dropout": 0.1},
     "tokenizer": {"vocab_size": 1000},
     "train": {
-        "epochs": 0.5,
+        "epochs": 0.3,
         "log_every": 5,
         "validation": {"every": 30, "sequences": 8},
     },
@@ -155,7 +155,7 @@ class Campaign:
     """A project, its undisturbed result, and what the kills have shown so far."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        """Make data and tokens, committed; then the undisturbed run."""
+        """Make what training needs, committed; then the undisturbed run."""
         (folder / "home").mkdir(parents=True)
         self.project = fresh_clone(folder / "project", isolated(folder / "home"))
         self.random = random.Random(seed)
@@ -172,7 +172,7 @@ class Campaign:
         yaml.dump(params, path)
         self.project.run("git", "config", "user.name", "test")  # dvc exp apply needs them
         self.project.run("git", "config", "user.email", "test@example.org")
-        self.project.run("dvc", "repro", "tokenize")
+        self.project.run("dvc", "repro", "tune")
         self.project.commit("before training")
         undisturbed = Attempt(self.project, "repro")
         undisturbed.ended()
@@ -354,6 +354,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--modes", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs us behind
     with tempfile.TemporaryDirectory() as folder:
         campaign = Campaign(Path(folder).resolve(), arguments.seed)
         planned = plan(arguments.kills, arguments.modes, campaign.random)

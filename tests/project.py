@@ -1,12 +1,16 @@
 """A clone of the project, small, in which commands run as a user runs them."""
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from ncn.commands.profile import apply_profile
 from tests.conftest import PARAMS, ROOT
@@ -72,3 +76,53 @@ def fresh_clone(folder: Path, environment: dict[str, str]) -> Project:
     project.run("git", "init", "-q")
     project.commit("the project, small")
     return project
+
+
+def copied(project: Project, folder: Path, environment: dict[str, str]) -> Project:
+    """A copy of all of it, DVC's cache and git's experiments too, to be changed at will."""
+    shutil.copytree(project.folder, folder, symlinks=True)
+    return Project(folder, environment)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first worker of pytest-xdist to ask for it fills; the others wait."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # each worker's own is a folder in that of the session
+    folder, whole = base / name, base / f"{name}.whole"
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # gone with its process, so a killed one blocks nobody
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+            folder.mkdir()
+            make(folder)
+            whole.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone after its first `dvc repro`, committed; all files share it, so only copies change."""
+
+    def make(folder: Path) -> None:
+        (folder / "home").mkdir()
+        clone = fresh_clone(folder / "project", isolated(folder / "home"))
+        clone.run("dvc", "repro")
+        clone.commit("the first run")
+
+    folder = made_once(tmp_path_factory, "finished", make)
+    return Project(folder / "project", isolated(folder / "home"))
+
+
+@pytest.fixture(scope="session")
+def varied(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """A copy of `finished` after one experiment, shared likewise, and what that printed."""
+
+    def make(folder: Path) -> None:
+        (folder / "home").mkdir()
+        clone = copied(finished, folder / "project", isolated(folder / "home"))
+        (folder / "printed").write_text(clone.run("dvc", "exp", "run", "-S", "ncn.hidden=64"))
+
+    folder = made_once(tmp_path_factory, "varied", make)
+    project = Project(folder / "project", isolated(folder / "home"))
+    return project, (folder / "printed").read_text()

@@ -51,11 +51,12 @@ from ncn.analysis.verdict import (
     verdict_of,
 )
 from ncn.common.errors import InputError
-from ncn.common.files import read_json
+from ncn.common.files import as_written, read_json
 from ncn.common.paths import (
     cluster_losses,
     evaluation_metrics,
     run_name,
+    scores_directory,
     training_metrics,
 )
 from ncn.common.tsv import read_tsv
@@ -120,6 +121,11 @@ def read_scores(arm: str, seeds: Sequence[int]) -> Scores:
         InputError: a file is missing, a loss is not a finite number, or seeds that scored
             different text or forms.
     """
+    with as_written(*(scores_directory(run_name(arm, seed)) for seed in seeds)):
+        return _read_scores(arm, seeds)
+
+
+def _read_scores(arm: str, seeds: Sequence[int]) -> Scores:
     sums: dict[str, list[Floats]] = {}
     tokens, names = np.empty(0), None
     details: list[dict[str, Any]] = []
@@ -230,7 +236,7 @@ def compare(
     Raises:
         InputError: no arm can be read.
     """
-    scores, missing = _read(arms, seeds)
+    scores, missing = read_arms(arms, seeds)
     if BASELINE not in scores and len(scores) > 1:
         missing.setdefault(BASELINE, "no arm named baseline: there is nothing to differ from")
     one = next(iter(scores.values()))
@@ -274,8 +280,14 @@ def compare(
     return summary, comparison
 
 
-def _read(arms: Sequence[str], seeds: Sequence[int]) -> tuple[dict[str, Scores], dict[str, str]]:
-    """The arms that can be compared, and why others cannot."""
+def read_arms(
+    arms: Sequence[str], seeds: Sequence[int]
+) -> tuple[dict[str, Scores], dict[str, str]]:
+    """The arms that can be compared, and why others cannot.
+
+    Raises:
+        InputError: none can.
+    """
     scores: dict[str, Scores] = {}
     missing: dict[str, str] = {}
     for arm in arms:
@@ -295,6 +307,15 @@ def _read(arms: Sequence[str], seeds: Sequence[int]) -> tuple[dict[str, Scores],
 def _is_language_model(mine: Scores) -> bool:
     reads = score_reads_the_future({"future_leak": mine.future_leak}, mine.sums)
     return reads is False
+
+
+def as_table(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """plots/differences.tsv: each arm's difference in nats, its interval; the baseline's is 0."""
+    rows: list[dict[str, Any]] = [{"arm": BASELINE, "difference": 0.0, "low": 0.0, "high": 0.0}]
+    for arm, found in comparison["differences"].items():
+        names = ("difference", "low", "high")
+        rows.append({"arm": arm} | dict(zip(names, found["delta_loss"], strict=True)))
+    return rows
 
 
 def _arm_entry(mine: Scores, base: Scores | None, differ: Differences) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ncn.analysis.convergence import (
 )
 from ncn.analysis.descent import descent
 from ncn.common.errors import InputError
+from ncn.common.files import as_written
 from ncn.common.tsv import read_tsv
 from ncn.settings import Convergence
 from ncn.statistics.interval import Floats, Interval
@@ -179,11 +180,12 @@ def analyse_log(
     steady: dict[str, Any] = {}
     try:
         rows = read_tsv(path)
-        steady = {"stability": stability(rows, warmup_steps), "descent": descent(rows)}
-        curve = read_curve(path, tokens_per_step)
+        with as_written(path), np.errstate(over="raise"):
+            steady = {"stability": stability(rows, warmup_steps), "descent": descent(rows)}
+            curve = read_curve(path, tokens_per_step)
+            end, summary = analyse(curve, settings)
     except InputError as error:
         return Log(arm, steady | {"reason": str(error)}, [], missing=str(error))
-    end, summary = analyse(curve, settings)
     return Log(arm, summary | steady, long_form(arm, seed, curve, end), end)
 
 

@@ -23,7 +23,7 @@ from ncn.model.inputs import split_rows
 from ncn.settings import Params
 from ncn.settings.profiles import experiment
 from ncn.training.cost import training_cost
-from ncn.training.loop import row_order
+from ncn.training.row_order import row_order
 from ncn.training.step import Engine
 
 ROUNDS = 15

@@ -11,13 +11,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from ncn.common.errors import InputError
 from ncn.common.paths import RAW, REQUIREMENTS, TOKENS, model_directory, run_name
+from ncn.studies.tools import head
 
 PYTHONS = ((3, 11), (3, 13))
 SCRATCH = Path(".scratch")
@@ -27,7 +30,7 @@ MEMORY, MEMORY_BYTES = Path("/proc/meminfo"), 1e9  # of which torch alone takes 
 MANIFEST = "manifest.json"
 HUB_COPIES = 4  # as fetched, as tokens, each once more in DVC's cache
 PINNED = re.compile(r"^[A-Za-z0-9][\w.-]*==")
-REMOTE_SECONDS = 15
+REMOTE_SECONDS = 60  # on a busy machine, loading DVC alone takes more than 15
 # Prints `there` or `absent`; what it raises ends in a line on stderr.
 REACH = """
 from dvc.repo import Repo
@@ -149,10 +152,22 @@ def folder() -> Finding:
     for name in ("params.yaml", "dvc.yaml", ".dvc/config"):
         if not Path(name).is_file():
             return problem(f"no {name} here: go to the project's folder, or git checkout {name}")
-    inside = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, check=False)
-    if inside.returncode:
-        return problem("not in a git repository with a commit: dvc exp run needs one")
+    try:
+        head()
+    except InputError as error:
+        if without_git():
+            return note(f"{error}; until then dvc repro runs, as core.no_scm says, and no dvc exp")
+        return problem(f"{error}; or, for dvc repro alone: dvc config --local core.no_scm true")
     return ok(str(Path.cwd()))
+
+
+def without_git() -> bool:
+    """Was DVC told to do without git?"""
+    asked = subprocess.run(
+        [sys.executable, "-m", "dvc", "config", "core.no_scm"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return asked.stdout.strip().lower() == "true"
 
 
 def settings() -> Finding:
@@ -283,11 +298,19 @@ def remote() -> Finding:
     dvc = Path(sys.executable).with_name("dvc")
     if not dvc.exists():
         return problem("dvc is not installed: make setup")
-    listed = subprocess.run([dvc, "remote", "list"], capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        [dvc, "remote", "list"], env=os.environ | {"COLUMNS": "10000"},  # or it wraps a long place
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     if listed.returncode:
         return problem(f".dvc/config: {last_line(listed.stderr)}: git checkout .dvc/config")
     if not listed.stdout.strip():
         return note("none: needed only to share, dvc remote add -d NAME PLACE")
+    schemes = [urlsplit(line.split(maxsplit=1)[1]).scheme for line in listed.stdout.splitlines()]
+    if lacking := lacking_packages(schemes):
+        needs = ", ".join(f"{scheme}:// needs {package}" for scheme, package in lacking.items())
+        extras = ",".join(sorted({name.removeprefix("dvc-") for name in lacking.values()}))
+        return problem(f"{needs}: pip install -c {REQUIREMENTS} 'dvc[{extras}]'")
     default = [line for line in listed.stdout.splitlines() if line.endswith("(default)")]
     if not default:
         return problem("no default among the remotes: dvc remote default NAME")
@@ -304,6 +327,18 @@ def remote() -> Finding:
     if asked.stdout.strip().endswith("absent"):
         return problem(f"{place} does not exist: check the path; a first dvc push makes it")
     return ok(place)
+
+
+def lacking_packages(schemes: Iterable[str]) -> dict[str, str]:
+    """The package of DVC that each scheme of a URL needs, where it is not installed."""
+    from dvc.fs import known_implementations
+
+    lacking = {}
+    for scheme in schemes:
+        module = known_implementations.get(scheme, {}).get("class", "").partition(".")[0]
+        if module and find_spec(module) is None:
+            lacking[scheme] = module.replace("_", "-")  # as DVC names its own: dvc_s3 is of dvc-s3
+    return lacking
 
 
 def last_line(text: str) -> str:

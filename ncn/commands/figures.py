@@ -10,13 +10,25 @@ from matplotlib.figure import Figure
 
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
-from ncn.common.paths import COMPARISON, CONVERGENCE, CURVES, FIGURES, SCANS, SUMMARY
+from ncn.common.paths import (
+    COMPARISON,
+    CONVERGENCE,
+    CURVES,
+    FIGURES,
+    ROBUSTNESS,
+    SCALING,
+    SCANS,
+    SUMMARY,
+    TUNING,
+)
 from ncn.common.tsv import read_tsv
 from ncn.figures.brain_scan import draw_scans
 from ncn.figures.convergence import draw_convergence
 from ncn.figures.curves import draw_curves
 from ncn.figures.result import draw_result
+from ncn.figures.robustness import draw_robustness
 from ncn.figures.saving import DPI, FORMATS, write
+from ncn.figures.scaling import draw_scaling
 from ncn.figures.series import future_arms
 from ncn.figures.style import WIDTH
 from ncn.settings import Params, load_params
@@ -28,10 +40,14 @@ LEAST_DPI, MOST_DPI = 50, 1200
 # Each reads what the stage of that figure wrote, and draws it as that stage does.
 DRAWN: dict[str, Callable[[Params, float], Figure]] = {
     "result": lambda params, width: draw_result(read_json(SUMMARY), read_json(COMPARISON), width),
+    "robustness": lambda params, width: draw_robustness(
+        read_json(ROBUSTNESS), read_json(TUNING), width
+    ),
     "curves": lambda params, width: draw_curves(read_tsv(CURVES), future_arms(params), width),
     "convergence": lambda params, width: draw_convergence(
         read_tsv(CURVES), read_json(CONVERGENCE), params.convergence, future_arms(params), width
     ),
+    "scaling": lambda params, width: draw_scaling(read_json(SCALING), width),
     "brain_scan": lambda params, width: draw_scans(
         read_tsv(SCANS), params.brain_scan.texts[0], width
     ),

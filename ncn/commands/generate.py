@@ -75,7 +75,8 @@ def _typed(prompt: str) -> str:
     return prompt
 
 
-def _read_prompts(path: str) -> list[str]:
+def read_prompts(path: str) -> list[str]:
+    """A prompt a line of a UTF-8 file; raises InputError where there is none."""
     try:
         prompts = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -121,7 +122,7 @@ def run(arguments: argparse.Namespace) -> None:
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
     refresh = parse_refresh(arguments.refresh)
     several = arguments.prompts_file is not None
-    prompts = _read_prompts(arguments.prompts_file) if several else [_typed(arguments.prompt)]
+    prompts = read_prompts(arguments.prompts_file) if several else [_typed(arguments.prompt)]
     model, tokenizer = load_with_tokenizer(arguments.model, arguments.tokenizer)
     sliders = _read_sliders(arguments.slider)
     conditions = conditions_of(model, arguments.task, sliders)

@@ -3,22 +3,21 @@
 python -m ncn profile NAME [--params params.yaml]
 
 Nested sections merge; lists and single values replace. Comments, order and number formats of
-params.yaml stay, in the form that `dvc exp run -S` writes too. A result that the pipeline would
-refuse is never written.
+params.yaml stay, in the form that `dvc exp run -S` writes too; an alias becomes a copy of what it
+stands for. A result that the pipeline would refuse is never written.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.tokens import CommentToken
 
 from ncn.common.errors import InputError
 from ncn.common.files import replacing
-from ncn.settings import load_params, read_yaml
-from ncn.settings.profiles import PROFILES, Change, overlay
+from ncn.settings import load_params
+from ncn.settings.profiles import PROFILES, Change, overlay, read_commented, written
 from ncn.training.cost import experiment_cost
 
 
@@ -38,7 +37,7 @@ def apply_profile(
     if name not in available:
         raise InputError(f"no profile {name!r} in {profiles}/; there are {', '.join(available)}")
     profile = profiles / f"{name}.yaml"
-    content, laid = _read(params_path), _read(profile)
+    content, laid = read_commented(params_path), read_commented(profile)
     try:
         changes = overlay(content, laid, _in_place_of)
     except InputError as error:
@@ -46,7 +45,7 @@ def apply_profile(
     if not changes:
         return changes
     with replacing(params_path) as file:
-        _yaml().dump(content, file)
+        file.write(written(content))
         file.flush()
         try:
             load_params(file.name)
@@ -54,18 +53,6 @@ def apply_profile(
             problem = str(error).removeprefix(f"{file.name}: ")
             raise InputError(f"{params_path} with {profile} over it: {problem}") from None
     return changes
-
-
-def _yaml() -> YAML:
-    """Reads and writes params.yaml in the form that DVC gives it: only what changed differs."""
-    yaml = YAML()
-    yaml.default_flow_style = False
-    return yaml
-
-
-def _read(path: str | Path) -> Any:
-    read_yaml(path)  # for its one-line errors
-    return _yaml().load(Path(path).read_text(encoding="utf-8"))
 
 
 def _in_place_of(before: Any, after: Any) -> Any:

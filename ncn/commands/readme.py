@@ -1,33 +1,35 @@
-"""`python -m ncn readme`: write the block of README.md between `<!-- result -->` and its end anew.
+"""`python -m ncn readme`: write the blocks of README.md anew: what studies found, and the result.
 
-The block is made from metrics/ and dvc.lock, which are committed beside it, and from nothing else:
-a test makes it from the last commit's files and compares. The prose around it is left alone.
+They are made from studies/, metrics/ and dvc.lock, which are committed beside them, and from
+nothing else: a test makes them from the last commit's files and compares. The prose around is left
+alone.
 """
 
 import argparse
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ncn.commands.summary import difference, sees_the_future
 from ncn.common.errors import InputError
-from ncn.common.files import write_text
+from ncn.common.files import as_written, write_text
 from ncn.common.paths import CLAIMS, COMPARISON, SUMMARY, evaluation_metrics, run_name
 from ncn.settings.yaml12 import parse_yaml
 from ncn.statistics.scores import language_model
+from ncn.studies.headline import Read, headline
 
 README, DVC_LOCK = Path("README.md"), Path("dvc.lock")
-BLOCK = re.compile(r"(?<=<!-- result -->\n).*?(?=<!-- /result -->)", re.DOTALL)
-
-Read = Callable[[Path], str | None]  # the text of a file of the project; None where there is none
 
 
 def here(path: Path) -> str | None:
     """The text of a file as it lies here."""
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def block(read: Read = here) -> str:
@@ -36,10 +38,8 @@ def block(read: Read = here) -> str:
     Raises:
         InputError: a file is missing, or is of another pipeline.
     """
-    try:
+    with as_written("metrics/", DVC_LOCK):
         return _block(read)
-    except KeyError as error:
-        raise InputError(f"metrics/ or {DVC_LOCK} has no {error}: run `dvc repro`") from None
 
 
 def _block(read: Read) -> str:
@@ -111,14 +111,21 @@ def _text(read: Read, path: Path) -> str:
 
 
 def _json(read: Read, path: Path) -> Any:
-    return json.loads(_text(read, path))
+    try:
+        return json.loads(_text(read, path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}") from None
 
 
 def filled(readme: str, read: Read = here) -> str:
-    """The README's text with its block made anew."""
-    if not BLOCK.search(readme):
-        raise InputError(f"{README}: no block from <!-- result --> to <!-- /result -->")
-    return BLOCK.sub(lambda _: block(read), readme)
+    """The README's text with its blocks made anew."""
+    for name, made in {"studies": headline, "result": block}.items():
+        place = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
+        if not place.search(readme):
+            raise InputError(f"{README}: no block from <!-- {name} --> to <!-- /{name} -->")
+        text = made(read)
+        readme = place.sub(lambda _, text=text: text, readme)  # type: ignore[misc]
+    return readme
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,5 +133,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the result of README.md anew from metrics/ and dvc.lock."""
+    """Write the blocks of README.md anew."""
     write_text(README, filled(README.read_text(encoding="utf-8")))

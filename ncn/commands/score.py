@@ -19,13 +19,13 @@ from ncn.common.paths import TOKENIZER
 from ncn.common.progress import byte_bar
 from ncn.corpus.conditions import Conditions
 from ncn.corpus.rows import TOKEN
-from ncn.corpus.text import stories_of
 from ncn.corpus.tokenizer import Tokenizer
 from ncn.generation.decoding import conditions_of, generation_salience
 from ncn.model import LanguageModel
 from ncn.model.inputs import ConditionedRows
 from ncn.scoring.losses import score_tokens
 from ncn.settings import END_OF_TEXT, Salience
+from ncn.text.stories import stories_of
 
 STDIN = Path("/dev/stdin")
 PIECE = 1 << 20  # characters encoded at once: tiktoken's list of ids takes 9 times their memory

@@ -12,6 +12,7 @@ from ncn.common.errors import InputError
 from ncn.studies.freeze import check, freeze, write_result
 from ncn.studies.plan import Study, names, read_study
 from ncn.studies.queue import run_sizes
+from ncn.studies.tools import head
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.action == "list":
         print("\n".join(map(in_a_line, map(read_study, names()))) or "there is no study yet")
         return
+    head()  # all else needs git
     if arguments.name is None:
         raise InputError(f"study {arguments.action} needs a NAME; there are {', '.join(names())}")
     study = read_study(arguments.name)

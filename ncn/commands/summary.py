@@ -10,11 +10,12 @@ from typing import Any
 
 from ncn.analysis.verdict import reads_the_future
 from ncn.common.errors import InputError
-from ncn.common.files import read_json
+from ncn.common.files import as_written, read_json
 from ncn.common.nested import changed_keys, differences
 from ncn.common.paths import COMPARISON, REPORT, RESULTS, SUMMARY
 from ncn.common.timing import read_timing
 from ncn.settings.yaml12 import parse_yaml, read_yaml
+from ncn.studies.tools import head
 
 Summary = dict[str, dict[str, float]]
 
@@ -53,6 +54,12 @@ def table(summary: Summary, arms: Mapping[str, Any]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def in_words(summary: Summary, comparison: Mapping[str, Any]) -> list[str]:
+    """The table, and how each arm compares."""
+    with as_written(SUMMARY, COMPARISON):
+        return [table(summary, comparison["arms"]), *map(str, comparison["in_words"].values())]
 
 
 def times() -> str:
@@ -105,6 +112,19 @@ def what_next() -> list[str]:
     return [f"{why}; before you experiment, commit this run:", f"  {COMMIT}"]
 
 
+def beside_the_committed(summary: Summary) -> list[str]:
+    """How this run compares with the committed one, and what to do next."""
+    against = f"against the committed {SUMMARY}"
+    try:
+        head()
+    except InputError as problem:
+        return [f"{against}: {problem}"]
+    before = committed(SUMMARY)
+    if before is None:
+        return [f"{against}: none is committed", *what_next()]
+    return [f"{against}: {differences(summary, json.loads(before), 'committed')}", *what_next()]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes: nothing."""
 
@@ -112,19 +132,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print what a person wants to see after `dvc repro`."""
     summary, comparison = read_json(SUMMARY), read_json(COMPARISON)
-    before = committed(SUMMARY)
-    try:
-        print(table(summary, comparison["arms"]))
-    except KeyError as error:
-        raise InputError(f"{COMPARISON} has no {error}: run `dvc repro`") from None
-    print(*comparison["in_words"].values(), sep="\n")
+    print("\n".join(in_words(summary, comparison)))
     if taken := times():
         print("times, as the stages last ran here:", taken, sep="\n")
-    same = (
-        "none is committed"
-        if before is None
-        else differences(summary, json.loads(before), "committed")
-    )
-    print(f"against the committed {SUMMARY}: {same}")
     print(f"report: {REPORT.resolve()}")
-    print("\n".join(what_next()))
+    print("\n".join(beside_the_committed(summary)))

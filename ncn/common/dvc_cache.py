@@ -3,6 +3,18 @@
 from collections.abc import Iterable
 
 
+def why_unknown() -> str | None:
+    """Why DVC cannot say what its cache holds, in its words; None: it can."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo("."):
+            return None
+    except DvcException as error:
+        return " ".join(str(error).split())
+
+
 def holds(digests: Iterable[str]) -> bool:
     """Whether the cache has every file and folder of these md5s, see `ncn.common.files`.
 

@@ -8,7 +8,10 @@ import sys
 from collections.abc import Callable
 
 # What a system says to a file that it does not let us read or write.
-REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EISDIR, errno.ENOTDIR)
+REFUSALS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EISDIR, errno.ENOTDIR,
+    errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
 
 
 class InputError(ValueError):
@@ -37,6 +40,11 @@ def fixable(error: Exception) -> str | None:
         if error.errno in REFUSALS:
             return f"{where}: {error.strerror}: fix that and run the same command again"
     return None
+
+
+def in_one_line(text: str) -> str:
+    """With what ends a line, or moves on it, written as Python writes it."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -71,5 +79,5 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(130)
     except Exception as error:
         if problem := fixable(error):
-            sys.exit(f"error: {problem}")
+            sys.exit(f"error: {in_one_line(problem)}")
         raise

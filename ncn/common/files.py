@@ -64,8 +64,29 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: run `dvc repro`, or `dvc pull`") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}") from None
+
+
+@contextmanager
+def as_written(*paths: str | Path) -> Iterator[None]:
+    """What is made of these files, taken for what a stage writes into them.
+
+    Raises:
+        InputError: the block fails as it does where a value is missing or of another type.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        where = ", ".join(map(str, paths))
+        if isinstance(error, KeyError):
+            raise InputError(f"{where} has no {error}: run `dvc repro`") from error
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"{where}: not as a stage writes it ({why[:120]}): run `dvc repro`, or `dvc checkout`"
+        ) from error
 
 
 def sha256_of(path: str | Path) -> str:

@@ -12,6 +12,7 @@ SCORED = Path("data/scores")
 TUNED = Path("data/tuning")
 TOKENIZER = TOKENS / "tokenizer"
 PUBLISHED_RUN = Path("data/reference/run_1.tsv")
+STUDIES = Path("studies")  # NAME/SIZE/ holds what git keeps of a run, once it is frozen
 REQUIREMENTS = Path("requirements.lock")
 
 RESULTS = ("params.yaml", "dvc.lock", "metrics", "plots")  # what git keeps of a run
@@ -20,7 +21,9 @@ SUMMARY = Path("metrics/summary.json")
 COMPARISON = Path("metrics/compare.json")
 TUNING = Path("metrics/tuning.json")
 CLAIMS = Path("metrics/claims.json")
+ROBUSTNESS = Path("metrics/robustness.json")
 CONVERGENCE = Path("metrics/convergence.json")
+SCALING = Path("metrics/scaling.json")
 BRAIN_SCAN = Path("metrics/brain_scan.json")
 SCAN_TESTS = Path("metrics/brain_scan_tests.json")
 SAMPLES = Path("metrics/samples.json")
@@ -30,8 +33,10 @@ GPU_BENCHMARK = Path("metrics/benchmark_gpu.json")  # likewise, where there is a
 GPU_BENCHMARK_TABLE = Path("metrics/benchmark_gpu.md")
 TIMING = Path("metrics/timing.json")
 
+DIFFERENCES = Path("plots/differences.tsv")
 TRIALS = Path("plots/tuning.tsv")
 CURVES = Path("plots/curves.tsv")
+SCALING_TABLE = Path("plots/scaling.tsv")
 SCANS = Path("plots/brain_scan/scan.tsv")
 SCAN_TABLES = {
     name: Path(f"plots/brain_scan/{name}.tsv") for name in ("tokens", "layers", "losses", "heads")

@@ -1,1 +1,1 @@
-"""From text to rows of token ids: stories, vocabulary, split, files."""
+"""From stories to rows of token ids: vocabulary, parts, files."""

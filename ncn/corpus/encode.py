@@ -1,4 +1,4 @@
-"""From text files to rows of token ids on disk, split into training and validation.
+"""From token ids to rows on disk, split into training, validation and tuning.
 
 A row is context_length + 1 tokens; its last is the next row's first: the target of its last
 position. train.bin, val.bin and tune.bin hold rows as little-endian uint16, in the order of the
@@ -7,149 +7,173 @@ The text between two delimiters is encoded as it stands, so decoding gives the c
 """
 
 import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ncn.common.errors import InputError
-from ncn.common.files import replacing, sha256_of, write_json
-from ncn.corpus.rows import TOKEN, Rows
-from ncn.corpus.split import PART_NAMES, PARTS, Parts, choose_parts
-from ncn.corpus.text import stories_of
-from ncn.corpus.tokenizer import Tokenizer
-from ncn.settings import END_OF_TEXT, MAX_TASKS, Split
-
-ENCODE_STORIES = 2048  # handed to the encoder's threads at once
-WRITE_ROWS = 4096
+from ncn.common.files import replacing, write_json
+from ncn.corpus.meta import Meta, Text, read_meta
+from ncn.corpus.ranges import Corpus, encode_ranges, stream_files
+from ncn.corpus.rows import TOKEN, BlockDigests, Rows
+from ncn.corpus.split import LEFT_OUT, PART_NAMES, PARTS, Parts, choose_parts
+from ncn.corpus.tokenizer import load_tokenizer
+from ncn.settings import MAX_TASKS, Split
 
 
 def write_corpus(
-    files: Sequence[Path],
-    parts: Parts,
-    tokenizer: Tokenizer,
+    corpus: Corpus,
+    parts: Parts | None,
+    text: Text,
+    vocabulary: Path,
     split: Split,
     context_length: int,
     seed: int,
     directory: Path,
-) -> dict[str, Any]:
+    scratch: Path,
+    workers: int = 1,
+) -> Meta:
     """Encode the stories and write train.bin, val.bin, tune.bin, their tasks and meta.json.
 
     Args:
-        files: of the corpus, in order.
-        parts: of each story, under `split.unit: story`.
-        tokenizer: of the ids.
+        corpus: the text, see `ncn.corpus.ranges`.
+        parts: of each story, or LEFT_OUT; parts count under `split.unit: story` only.
+        text: what meta.json says of the text.
+        vocabulary: its folder.
         split: how rows come into the parts.
         context_length: targets a row.
         seed: of the split.
         directory: where the files go.
+        scratch: where the ids lie until then.
+        workers: processes that encode.
 
     Returns:
         What meta.json says.
 
     Raises:
-        InputError: a part would have no row.
+        InputError: a part would have no row, or see `encode_ranges`.
     """
-    by_story = split.unit == "story"
-    streams, begins = _encode(files, parts if by_story else None, tokenizer, directory)
+    by_story, n_stories = split.unit == "story", corpus.n_stories - text.left_out
+    if not by_story and parts is not None:
+        parts = np.where(parts == LEFT_OUT, parts, 0).astype(np.uint8)
+    counts = encode_ranges(corpus, parts, vocabulary, scratch, workers)
+    by_file = _by_file(corpus, counts)
     names = PARTS if split.tuning else PARTS[:2]
-    n_rows = _rows_in(streams["train"], context_length)
-    of_row = None if by_story else choose_parts(n_rows, split, seed)
-    lengths = np.array([len(piece) for piece in tokenizer.token_bytes()])
-    meta: dict[str, Any] = {
-        "stories": len(parts),
-        "tasks": len(files),
-        "tokens": sum(len(stream) for stream in streams.values()),
-        "vocab_size": tokenizer.vocab_size,
-        "end_of_text": tokenizer.end_of_text,
-        "context_length": context_length,
-        "split": split.model_dump() | {"seed": seed},
-    }
-    for number, part in enumerate(names):
-        source = part if of_row is None else "train"
-        tokens = streams[source]
-        chosen = (
-            np.arange(_rows_in(tokens, context_length))
-            if of_row is None
-            else np.flatnonzero(of_row == number)
-        )
-        if len(chosen) == 0:
+    of_row = None
+    if by_story:
+        n_rows = _rows_in(by_file.sum(axis=0), context_length)
+    else:
+        of_row = choose_parts(int(_rows_in(by_file[:, 0].sum(), context_length)), split, seed)
+        n_rows = np.bincount(of_row, minlength=len(PARTS))
+    for part, number in zip(names, n_rows, strict=False):
+        if number == 0:
             raise InputError(
-                f"{PART_NAMES[part]} part: {len(tokens)} tokens of"
-                f" {len(parts)} stories make no row of context_length {context_length} + 1"
+                f"{PART_NAMES[part]} part: {by_file.sum()} tokens of {n_stories} stories"
+                f" make no row of context_length {context_length} + 1"
                 f" under split.unit {split.unit}, split.validation {split.validation}:"
                 " more text, a shorter context or a larger share is needed, or split.unit: tail,"
                 " which takes the end of the text"
             )
-        meta[part] = _write_rows(directory / f"{part}.bin", tokens, chosen, context_length, lengths)
-        begun = np.searchsorted(begins[source], chosen * context_length, side="right") - 1
-        with replacing(directory / f"{part}.tasks", "wb") as file:
-            file.write(begun.clip(max=MAX_TASKS - 1).astype(TOKEN).tobytes())
-    for path in directory.glob("*.stream"):
-        path.unlink()
-    written = [f"{part}.{kind}" for kind in ("bin", "tasks") for part in names]
-    digest = "".join(sha256_of(directory / name) for name in written)
+    tokenizer = load_tokenizer(vocabulary)
+    lengths = np.array([len(piece) for piece in tokenizer.token_bytes()], dtype=np.int32)
+    meta: dict[str, Any] = {
+        "stories": n_stories,
+        "tasks": len(corpus.files),
+        "tokens": int(by_file.sum()),
+        "vocab_size": tokenizer.vocab_size,
+        "end_of_text": tokenizer.end_of_text,
+        "context_length": context_length,
+        "split": split.model_dump() | {"seed": seed},
+        "text": text.model_dump(),
+    }
+    begins = by_file.cumsum(axis=0) - by_file
+    with ExitStack() as opened:
+        written = [_Part(directory, part, lengths, context_length, opened) for part in names]
+        for number, part in enumerate(names if by_story else PARTS[:1]):
+            first = 0
+            for rows in _rows(stream_files(scratch, len(corpus.ranges), part), context_length):
+                places = np.arange(first, first + len(rows))
+                tasks = np.searchsorted(begins[:, number], places * context_length, "right") - 1
+                for other, out in enumerate(written):
+                    if of_row is not None:
+                        mine = of_row[first : first + len(rows)] == other
+                        out.add(rows[mine], tasks[mine])
+                    elif number == other:
+                        out.add(rows, tasks)
+                first += len(rows)
+    meta |= {part: out.said() for part, out in zip(names, written, strict=True)}
+    digest = "".join(out.digests[kind].hexdigest() for kind in ("bin", "tasks") for out in written)
     meta["digest"] = hashlib.sha256(digest.encode()).hexdigest()
     write_json(directory / "meta.json", meta)
-    return meta
+    return read_meta(directory)
 
 
-def _encode(
-    files: Sequence[Path], parts: Parts | None, tokenizer: Tokenizer, directory: Path
-) -> tuple[dict[str, Rows], dict[str, NDArray[np.int64]]]:
-    """Every story's ids, each followed by the end of text: one stream a part, or all in `train`.
+class _Part:
+    """The files of a part while they are written."""
 
-    Returns:
-        The streams, and where in each of them each file begins.
-    """
-    stories = ((number, s) for number, path in enumerate(files) for s in stories_of(path))
-    lengths = {part: np.zeros(len(files), dtype=np.int64) for part in PARTS}
-    paths = {part: directory / f"{part}.stream" for part in PARTS}
-    end = np.array([tokenizer.end_of_text], dtype=TOKEN)
-    total = sum(path.stat().st_size for path in files)
-    progress = tqdm(total=total, unit="B", unit_scale=True, desc="tokenize", disable=None)
-    with progress, ExitStack() as opened:
-        outs = {part: opened.enter_context(open(path, "wb")) for part, path in paths.items()}
-        number = 0
-        while batch := list(islice(stories, ENCODE_STORIES)):
-            origins, texts = zip(*batch, strict=True)
-            encoded = tokenizer.encode_all(texts, threads=os.cpu_count() or 1)
-            for origin, ids in zip(origins, encoded, strict=True):
-                part = PARTS[0 if parts is None else parts[number]]
-                outs[part].write(np.array(ids, dtype=TOKEN).tobytes() + end.tobytes())
-                lengths[part][origin] += len(ids) + 1
-                number += 1
-            progress.update(sum(len(text) + len(END_OF_TEXT) for text in texts))
-    streams = {part: _mapped(path) for part, path in paths.items()}
-    return streams, {part: counts.cumsum() - counts for part, counts in lengths.items()}
+    def __init__(
+        self,
+        directory: Path,
+        part: str,
+        lengths: NDArray[np.int32],
+        context_length: int,
+        opened: ExitStack,
+    ) -> None:
+        self._files: dict[str, IO[bytes]] = {
+            kind: opened.enter_context(replacing(directory / f"{part}.{kind}", "wb"))
+            for kind in ("bin", "tasks")
+        }
+        self._lengths, self._context_length = lengths, context_length
+        row_bytes = (context_length + 1) * TOKEN.itemsize
+        self._blocks = {"bin": BlockDigests(row_bytes), "tasks": BlockDigests(TOKEN.itemsize)}
+        self.digests = {kind: hashlib.sha256() for kind in self._files}
+        self._rows = self._bytes = 0
+
+    def add(self, rows: Rows, tasks: NDArray[np.intp]) -> None:
+        """Write rows behind those that are there."""
+        self._rows += len(rows)
+        self._bytes += int(self._lengths[rows[:, 1:]].sum(dtype=np.int64))
+        limited = tasks.clip(max=MAX_TASKS - 1).astype(TOKEN)
+        for kind, content in (("bin", rows.tobytes()), ("tasks", limited.tobytes())):
+            self._files[kind].write(content)
+            self.digests[kind].update(content)
+            self._blocks[kind].update(content)
+
+    def said(self) -> dict[str, Any]:
+        """What meta.json says of the part."""
+        n_targets = self._rows * self._context_length
+        return {
+            "rows": self._rows,
+            "tokens": n_targets,
+            "bytes_per_token": self._bytes / n_targets,
+            "digests": {kind: blocks.digests() for kind, blocks in self._blocks.items()},
+        }
 
 
-def _mapped(path: Path) -> Rows:
-    """A file of token ids, mapped read-only; an empty file cannot be mapped."""
-    return np.memmap(path, TOKEN, "r") if path.stat().st_size else np.empty(0, TOKEN)
+def _by_file(corpus: Corpus, counts: Sequence[Sequence[Sequence[int]]]) -> NDArray[np.int64]:
+    """The tokens of each file in each part, [files, parts]."""
+    found = np.zeros((len(corpus.files), len(PARTS)), dtype=np.int64)
+    for segments, of_range in zip(corpus.ranges, counts, strict=True):
+        for segment, of_parts in zip(segments, of_range, strict=True):
+            found[segment.file] += of_parts
+    return found
 
 
-def _rows_in(tokens: Rows, context_length: int) -> int:
-    return max(0, (len(tokens) - 1) // context_length)
+def _rows_in(n_tokens: NDArray[np.int64], context_length: int) -> NDArray[np.int64]:
+    return np.maximum(0, (n_tokens - 1) // context_length)
 
 
-def _write_rows(
-    path: Path, tokens: Rows, chosen: NDArray[np.intp], context_length: int, lengths: NDArray[Any]
-) -> dict[str, Any]:
-    """Write the chosen rows of a stream; returns what meta.json says of the part."""
-    places = np.arange(context_length + 1)
-    n_bytes = 0
-    with replacing(path, "wb") as file:
-        for first in range(0, len(chosen), WRITE_ROWS):
-            starts = chosen[first : first + WRITE_ROWS] * context_length
-            rows = tokens[starts[:, None] + places]
-            n_bytes += int(lengths[rows[:, 1:]].sum())
-            file.write(rows.tobytes())
-    n_targets = len(chosen) * context_length
-    return {"rows": len(chosen), "tokens": n_targets, "bytes_per_token": n_bytes / n_targets}
+def _rows(stream: Sequence[Path], context_length: int) -> Iterator[Rows]:
+    """The rows of a stream of ids, some at a time; what is left at its end makes none."""
+    rest = np.empty(0, TOKEN)
+    for path in stream:
+        tokens = np.concatenate([rest, np.fromfile(path, TOKEN)])
+        n_rows = max(0, (len(tokens) - 1) // context_length)
+        if n_rows:
+            yield sliding_window_view(tokens, context_length + 1)[::context_length][:n_rows]
+        rest = tokens[n_rows * context_length :]

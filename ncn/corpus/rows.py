@@ -1,36 +1,68 @@
-"""Rows of token ids on disk, as `ncn.corpus.encode` lays them out, read by mapping the file."""
+"""Rows of token ids on disk, as `ncn.corpus.encode` lays them out, read by mapping the file.
 
+meta.json has a digest of every BLOCK_ROWS rows. A part is compared with it when it is opened, so
+that a flipped bit is no text, and what is not opened need not be read.
+"""
+
+import hashlib
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncn.common.errors import InputError
-from ncn.common.files import read_json
+from ncn.common.progress import byte_bar
+from ncn.corpus.meta import Kind, Part, read_meta
 
 TOKEN = np.dtype("<u2")
+BLOCK_ROWS = 1 << 14
+DIGITS = 32  # of a block's sha256
 
 Rows = NDArray[np.uint16]  # [N, context_length + 1]
 
 
-def read_meta(directory: str | Path) -> dict[str, Any]:
-    """What meta.json says of the tokens in `directory`."""
-    meta: dict[str, Any] = read_json(Path(directory) / "meta.json")
-    return meta
+class BlockDigests:
+    """Of what is written, of each BLOCK_ROWS rows.
+
+    Args:
+        row_bytes: of a row.
+    """
+
+    def __init__(self, row_bytes: int) -> None:
+        self._size = BLOCK_ROWS * row_bytes
+        self._held = 0  # bytes of the block that is not whole
+        self._block = hashlib.sha256()
+        self._whole: list[str] = []
+
+    def update(self, content: bytes) -> None:
+        """Take what comes next."""
+        view = memoryview(content)
+        while len(view):
+            part = view[: self._size - self._held]
+            self._block.update(part)
+            self._held += len(part)
+            view = view[len(part) :]
+            if self._held == self._size:
+                self._whole.append(self._block.hexdigest()[:DIGITS])
+                self._held, self._block = 0, hashlib.sha256()
+
+    def digests(self) -> list[str]:
+        """Of all blocks; the last one may be shorter."""
+        rest = [self._block.hexdigest()[:DIGITS]] if self._held else []
+        return [*self._whole, *rest]
 
 
 def open_rows(directory: str | Path, part: str) -> Rows:
     """The rows of a part (train, val or tune), [N, context_length + 1] uint16, mapped read-only.
 
     Raises:
-        InputError: the file is missing, not as long as meta.json says, or holds an id outside
-            the vocabulary.
+        InputError: the file is missing, or not what meta.json says.
     """
     meta = read_meta(directory)
-    shape = (meta[part]["rows"], meta["context_length"] + 1)
-    return _opened(Path(directory) / f"{part}.bin", shape, meta["vocab_size"], "token id")
+    mine = _part(directory, part)
+    shape = (mine.rows, meta.context_length + 1)
+    return _opened(directory, part, "bin", shape, meta.vocab_size, "token id")
 
 
 def open_tasks(directory: str | Path, part: str) -> NDArray[np.uint16]:
@@ -39,13 +71,22 @@ def open_tasks(directory: str | Path, part: str) -> NDArray[np.uint16]:
     Raises:
         InputError: as `open_rows`.
     """
-    meta = read_meta(directory)
-    path = Path(directory) / f"{part}.tasks"
-    return _opened(path, (meta[part]["rows"],), meta.get("tasks", 0), "task")
+    shape = (_part(directory, part).rows,)
+    return _opened(directory, part, "tasks", shape, read_meta(directory).tasks, "task")
 
 
-def _opened(path: Path, shape: tuple[int, ...], allowed: int, what: str) -> NDArray[np.uint16]:
+def _part(directory: str | Path, part: str) -> Part:
+    found = read_meta(directory).parts.get(part)
+    if found is None:
+        raise InputError(f"{directory}: no part {part}: run `dvc repro tokenize`")
+    return found
+
+
+def _opened(
+    directory: str | Path, part: str, kind: Kind, shape: tuple[int, ...], allowed: int, what: str
+) -> NDArray[np.uint16]:
     """A file of numbers below `allowed`, of that shape, mapped read-only."""
+    path = Path(directory) / f"{part}.{kind}"
     expected = math.prod(shape) * TOKEN.itemsize
     if not path.exists():
         raise InputError(f"{path} does not exist: run `dvc repro tokenize`, or `dvc pull`")
@@ -55,6 +96,20 @@ def _opened(path: Path, shape: tuple[int, ...], allowed: int, what: str) -> NDAr
             f" ({expected} bytes): run `dvc checkout` or `dvc repro tokenize`"
         )
     numbers = np.memmap(path, TOKEN, "r", shape=shape)  # "r": a linked output is the cache
-    if (largest := int(numbers.max())) >= allowed:
-        raise InputError(f"{path}: {what} {largest} is not below the {allowed} of meta.json")
+    known = _part(directory, part).digests[kind]
+    with byte_bar(expected, f"check {path.name}", delay=1) as bar:
+        for block, first in enumerate(range(0, shape[0], BLOCK_ROWS)):
+            rows = numbers[first : first + BLOCK_ROWS]
+            content = rows.tobytes()
+            if known[block : block + 1] != [hashlib.sha256(content).hexdigest()[:DIGITS]]:
+                raise InputError(
+                    f"{path}: rows {first} to {first + len(rows) - 1} are not what meta.json says,"
+                    " a bit may have flipped: rm that file, run `dvc checkout`, or"
+                    " `dvc repro -f tokenize`"
+                )
+            if (largest := int(rows.max())) >= allowed:
+                raise InputError(
+                    f"{path}: {what} {largest} is not below the {allowed} of meta.json"
+                )
+            bar.update(len(content))
     return numbers

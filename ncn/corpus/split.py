@@ -1,7 +1,6 @@
 """Which stories or rows train, validate or tune, and which of the validation are looked at."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ncn.settings import Split
@@ -9,7 +8,19 @@ from ncn.settings import Split
 Parts = NDArray[np.uint8]  # of each unit: its place in PARTS
 
 PARTS = ("train", "val", "tune")
+LEFT_OUT = 255  # in place of a part: in none
 PART_NAMES = {"train": "training", "val": "validation", "tune": "tuning"}  # for people
+
+
+def _permutation(n: int, seed: int) -> NDArray[np.int32]:
+    """Of 0 to n - 1, as torch.utils.data.random_split draws it from a generator of that seed."""
+    import torch  # here: the processes that encode read PARTS, and it takes seconds to load
+
+    generator = torch.Generator().manual_seed(seed)
+    permutation: NDArray[np.int32] = torch.randperm(
+        n, generator=generator, dtype=torch.int32
+    ).numpy()
+    return permutation
 
 
 def choose_parts(n: int, split: Split, seed: int) -> Parts:
@@ -20,11 +31,7 @@ def choose_parts(n: int, split: Split, seed: int) -> Parts:
     before those that validate tune: with or without them, the same ones validate.
     """
     n_validation, n_tuning = int(n * split.validation), int(n * split.tuning)
-    order = (
-        np.arange(n)
-        if split.unit == "tail"
-        else torch.randperm(n, generator=torch.Generator().manual_seed(seed)).numpy()
-    )
+    order = np.arange(n, dtype=np.int32) if split.unit == "tail" else _permutation(n, seed)
     parts = np.full(n, PARTS.index("train"), dtype=np.uint8)
     parts[order[n - n_validation - n_tuning :]] = PARTS.index("tune")
     parts[order[n - n_validation :]] = PARTS.index("val")
@@ -33,5 +40,4 @@ def choose_parts(n: int, split: Split, seed: int) -> Parts:
 
 def choose_sequences(n_rows: int, wanted: int, seed: int) -> NDArray[np.int64]:
     """The row numbers to score, ascending: `wanted` drawn by seed, or all there are."""
-    order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed))
-    return np.sort(order[:wanted].numpy())
+    return np.sort(_permutation(n_rows, seed)[:wanted]).astype(np.int64)

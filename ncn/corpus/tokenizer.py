@@ -72,7 +72,8 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     size = len(vocabulary)
     if size > MAX_VOCABULARY:
         raise InputError(f"{path}: {size} tokens; at most {MAX_VOCABULARY} fit in uint16")
-    if sorted(vocabulary.values()) != list(range(size)):
+    ids = list(vocabulary.values())
+    if not all(type(each) is int for each in ids) or sorted(ids) != list(range(size)):
         raise InputError(f"{path}: ids must be 0 to {size - 1}, each once")
     symbols = byte_symbols()
     end_of_text = vocabulary.pop(END_OF_TEXT)
@@ -113,6 +114,8 @@ def _check_merges(path: Path, vocabulary: dict[str, int]) -> None:
         raise InputError(
             f"{path} does not exist: a vocabulary is vocab.json and merges.txt"
         ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
     merges = [line for line in lines if line and not line.startswith("#version")]
     ids = [vocabulary.get(merge.replace(" ", "")) for merge in merges]
     if len(ids) != len(vocabulary) - 256 or None in ids or ids != sorted(ids, key=lambda i: i or 0):

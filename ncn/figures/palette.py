@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ncn.settings import PUBLISHED_SERIES
 
+Marker = str | tuple[int, int, int]  # matplotlib's: a name, or points, 1 for a star, degrees
 Dashes = tuple[float, ...]  # lengths of line and gap, in line widths; empty: solid
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and each 3:1 or near it on white.
@@ -20,17 +21,32 @@ ARM_COLOURS = {
 }
 FURTHER_COLOURS = (
     "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255",
-    "#6A51A3", "#A6761D", "#E7298A", "#117733", "#999933", "#1B9E9E",
+    "#6A51A3", "#A6761D", "#E7298A", "#117733", "#999933", "#1B9E9E", "#661100",
+    "#003F5C",
 )  # fmt: skip
 
-# By marker alone each of the first fifteen is told from the others, without colour.
-ARM_MARKS: dict[str, tuple[str, Dashes]] = {
+# By marker alone each of the first seventeen is told from the others, without colour.
+ARM_MARKS: dict[str, tuple[Marker, Dashes]] = {
     PUBLISHED_SERIES: ("", ()),
     "baseline": ("o", ()),
     "ncn": ("s", (5, 2)),
     "ncn_causal": ("^", (6, 2, 1, 2)),
 }
-FURTHER_MARKERS = ("D", "v", "P", "X", "<", ">", "*", "p", "d", "h", "8")
+FURTHER_MARKERS: tuple[Marker, ...] = (
+    "D",
+    "v",
+    "P",
+    "X",
+    "<",
+    ">",
+    "*",
+    "p",
+    "d",
+    "h",
+    "8",
+    (4, 1, 0),
+    (3, 1, 0),
+)
 FURTHER_DASHES: tuple[Dashes, ...] = ((1, 1), (8, 3), (4, 1, 1, 1, 1, 1), ())
 
 # Dark to light, so that grey print keeps the order; the middle is neutral: neither blue nor yellow.
@@ -41,7 +57,7 @@ class Look(NamedTuple):
     """How an arm's lines and points are drawn."""
 
     colour: str
-    marker: str
+    marker: Marker
     dashes: Dashes
 
 
@@ -55,7 +71,7 @@ def arm_colours(arms: Iterable[str]) -> dict[str, str]:
 
 
 def arm_looks(arms: Iterable[str]) -> dict[str, Look]:
-    """The look of each arm: no two of up to 44 alike in marker and dashes."""
+    """The look of each arm: no two of up to 55 alike in marker and dashes."""
     colours = arm_colours(arms)
     others = sorted(colours.keys() - ARM_MARKS.keys())
     further = dict(zip(others, zip(cycle(FURTHER_MARKERS), cycle(FURTHER_DASHES)), strict=False))

@@ -1,19 +1,21 @@
 """Trained models on disk: model.safetensors and config.json, nothing that executes on load."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ncn.common.errors import InputError
 from ncn.common.files import read_json, replacing, replacing_directory, write_json
+from ncn.common.nested import leaves
 from ncn.model.language_model import LanguageModel
-from ncn.settings import ModelConfig
+from ncn.settings import ModelConfig, validated
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -33,24 +35,46 @@ def load_model(directory: str | Path) -> LanguageModel:
 
     Raises:
         InputError: a file is missing or damaged, or the weights are of another shape than
-            config.json says.
+            config.json says, of another type than float32, or not finite.
     """
     directory = Path(directory)
-    content = read_json(directory / CONFIG)
-    try:
-        config = ModelConfig.model_validate(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        raise InputError(f"{directory / CONFIG}: {key}: {problem['msg']}") from None
+    config = validated(ModelConfig, read_json(directory / CONFIG), str(directory / CONFIG))
     path = directory / WEIGHTS
     if not path.exists():
         raise InputError(f"{path} does not exist: run `dvc repro train`, or `dvc pull`")
     try:
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+            slices = {name: file.get_slice(name) for name in names}
+            _check_header(slices, config, path)
         weights = load_file(path)
     except SafetensorError as error:
         raise InputError(f"{path} is damaged: {error}: run `dvc checkout`") from None
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise InputError(f"{path}: {name} has values that are not finite")
     return assemble(config, weights, str(path))
+
+
+def _check_header(slices: Mapping[str, Any], config: ModelConfig, path: Path) -> None:
+    """See that the file can hold such a model, before one is built.
+
+    Raises:
+        InputError: a tensor is of another type than float32; or config.json speaks of more layers
+            than there are tensors, or of a size above that of all tensors together.
+    """
+    for name, each in slices.items():
+        if (dtype := each.get_dtype()) != "F32":
+            raise InputError(f"{path}: {name} is of type {dtype}; models are kept in F32")
+    numbers = sum(math.prod(each.get_shape()) for each in slices.values())
+    sizes = dict(leaves(config.model_dump(), into_lists=True))
+    for key, size in sizes.items():
+        most = len(slices) if key == "n_layers" else numbers
+        if isinstance(size, int) and size > most:
+            what = "tensors" if key == "n_layers" else "numbers"
+            raise InputError(
+                f"{path.with_name(CONFIG)}: {key} is {size}, but {path.name} has {most} {what}"
+            )
 
 
 def assemble(config: ModelConfig, weights: Mapping[str, Tensor], source: str) -> LanguageModel:

@@ -21,6 +21,7 @@ becomes the signals as `ncn.signals` declares them. The preprint's:
 The norm is in the published code and parameter count, not in its equations.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -90,7 +91,7 @@ class ControlOutput(NamedTuple):
     drive: Tensor | None = None
 
 
-class Control(Layer):
+class Control(Layer, ABC):
     """What both controllers share: how z becomes the signals."""
 
     def __init__(self, config: ModelConfig, settings: ControlSettings) -> None:
@@ -100,9 +101,9 @@ class Control(Layer):
         self._columns = columns(config)
 
     @property
+    @abstractmethod
     def output_bias(self) -> Tensor:
         """Where the signals start, [L * C]."""
-        raise NotImplementedError
 
     def _actuated(self, z: Tensor) -> dict[str, Tensor]:
         """The signals of z [..., L * C], by name, each [..., L] or [..., L, W]."""

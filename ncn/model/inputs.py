@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from ncn.common.errors import InputError
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions, Index
-from ncn.corpus.rows import Rows, open_rows, open_tasks, read_meta
+from ncn.corpus.meta import read_meta
+from ncn.corpus.rows import Rows, open_rows, open_tasks
 from ncn.corpus.tokenizer import Tokenizer, load_tokenizer
 from ncn.model import LanguageModel
 from ncn.model.control import ControlNetwork
@@ -113,7 +114,7 @@ def _tasks(directory: str | Path, part: str, model: LanguageModel) -> Tensor | N
     allowed = 0 if model.config.control is None else model.config.control.tasks
     if not allowed:
         return None
-    if (found := read_meta(directory)["tasks"]) > allowed:
+    if (found := read_meta(directory).tasks) > allowed:
         raise InputError(
             f"ncn.tasks {allowed}: {directory} was made of {found} text files, one task each;"
             f" allowed are {found} and more, or 0 for no task embedding"

@@ -13,8 +13,8 @@ from ncn.analysis.verdict import reads_the_future, score_reads_the_future
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
 from ncn.common.paths import COMPARISON, SUMMARY, evaluation_metrics, training_metrics
-from ncn.common.templates import environment
 from ncn.model import LanguageModel, parameter_count
+from ncn.report.templates import environment
 from ncn.settings import Params, load_params
 
 TEMPLATE = "model_card.md.j2"

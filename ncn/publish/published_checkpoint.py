@@ -2,15 +2,19 @@
 
 The file is a pickle. It is read by torch's restricted reader, which builds tensors and plain
 containers and refuses every other name, but for one: the configuration object, in whose place
-comes an object that does nothing. So no code of the file's choosing runs. Names of tensors, and
-what follows from their shapes, are in `_shapes` and `_converted`.
+comes an object that does nothing. So no code of the file's choosing runs. Nor does it take more
+memory than it has bytes: it may name nothing but what tensors are made of, its parts may not be
+packed, and they are mapped. Names of tensors, and what follows from their shapes, are in `_shapes`
+and `_converted`.
 
 The control network is then compared with an untrained one. At the published initialisation every
 bias of it is exactly 0 and every norm weight exactly 1; a single optimiser step with a gradient
 moves both. Decay without a gradient would shrink all norm weights alike and leave the biases.
 """
 
+import pickletools
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +30,16 @@ from ncn.model.control import ControlNetwork, start_at_declared_signals
 from ncn.settings import ControlSettings, ModelConfig
 
 CONFIG_CLASS = "ncn_architecture.config.NCNConfig"
+# What torch.save writes for tensors and plain values. The reader itself would also make buffers and
+# tensors of any size that a file asks for.
+NAMES = re.compile(
+    r"collections OrderedDict|torch Size|torch \w+Storage|torch\.serialization _get_layout"
+    r"|torch\._utils _rebuild_(tensor_v2|parameter)"
+)
+MOST_PICKLE_BYTES = 1 << 26  # of names and shapes; run 1 has some 10 kB
 LAYER = re.compile(r"transformer_layers\.\d+\.")
+# What torch puts before a tensor's name: torch.compile, DistributedDataParallel.
+WRAPPERS = ("_orig_mod.", "module.")
 WEIGHT_STD = 0.02  # of linear weights at initialisation, published and here
 STANDARD_ERRORS = 5  # a standard deviation this far from WEIGHT_STD is no draw of it
 
@@ -111,13 +124,48 @@ class _Inert:
         pass
 
 
+def _check_archive(path: Path) -> None:
+    """See that the file is what torch.save writes, and no larger inside than it is.
+
+    Raises:
+        InputError: it is not.
+        Exception: of zipfile and pickletools, where it is broken.
+    """
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        packed = [each.filename for each in entries if each.compress_type != zipfile.ZIP_STORED]
+        if packed or sum(each.file_size for each in entries) > size:
+            raise InputError(
+                f"{path} is refused: it would unpack to more than its {size} bytes, and torch.save"
+                " packs nothing"
+            )
+        (pickled,) = (each for each in entries if each.filename.endswith("/data.pkl"))
+        if pickled.file_size > MOST_PICKLE_BYTES:
+            raise InputError(f"{path} is refused: {pickled.file_size} bytes of names and shapes")
+        for code, name, _ in pickletools.genops(archive.read(pickled)):
+            if code.name == "STACK_GLOBAL":
+                raise InputError(f"{path} is refused: its names are not written as torch.save does")
+            if code.name in ("GLOBAL", "INST") and not (
+                NAMES.fullmatch(str(name)) or str(name).replace(" ", ".") == CONFIG_CLASS
+            ):
+                raise InputError(
+                    f"{path} is refused, and nothing of it was run: it asks for"
+                    f" {str(name).replace(' ', '.')}, and a checkpoint needs no more than tensors"
+                    f" and {CONFIG_CLASS}"
+                )
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of model_state_dict in float32, by their published names."""
     try:
+        _check_archive(path)
         with torch.serialization.safe_globals([(_Inert, CONFIG_CLASS)]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
+    except InputError:
+        raise
     except Exception as error:  # a hostile or broken file makes the reader raise anything
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             raise InputError(
@@ -139,7 +187,22 @@ def _read(path: Path) -> dict[str, Tensor]:
             and tensor.is_floating_point()
         ):
             raise InputError(f"{path}: model_state_dict: {name!r} is no tensor of numbers")
-    return {name: tensor.detach().float() for name, tensor in weights.items()}
+        if tensor.device.type != "cpu" or tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise InputError(
+                f"{path}: {name} has {tensor.numel()} numbers of its shape, but fewer in the file"
+            )
+    by_name: dict[str, str] = {}
+    for name in weights:
+        if (other := by_name.setdefault(_unwrapped(name), name)) != name:
+            raise InputError(f"{path}: {other} and {name} name one tensor: one should go")
+    return {_unwrapped(name): tensor.detach().float() for name, tensor in weights.items()}
+
+
+def _unwrapped(name: str) -> str:
+    """The name that a tensor has in the model itself, whatever was wrapped around the model."""
+    while name.startswith(WRAPPERS):
+        name = name.partition(".")[2]
+    return name
 
 
 def _sides(weights: Mapping[str, Tensor], name: str, path: str | Path) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ncn.common.errors import InputError
-from ncn.common.files import read_json
+from ncn.common.files import as_written, read_json
 from ncn.common.nested import leaves
 from ncn.common.paths import (
     BENCHMARK,
@@ -22,7 +22,9 @@ from ncn.common.paths import (
     CONVERGENCE,
     CURVES,
     REQUIREMENTS,
+    ROBUSTNESS,
     SAMPLES,
+    SCALING,
     SCAN_TABLES,
     SCAN_TESTS,
     SCANS,
@@ -79,6 +81,8 @@ class Inputs:
     scan_tables: dict[str, list[Row]]  # what the tests of the scans found: layers, losses, heads
     samples: dict[str, dict[str, str]]  # by prompt and run, what follows the prompt
     tuning: dict[str, dict[str, Any]]  # by arm, how its learning rate was found
+    robustness: dict[str, Any]  # the differences counted otherwise
+    studies: dict[str, dict[str, Any]]  # by study, what its frozen sizes show
     benchmark: dict[str, Any]
     meta: dict[str, Any]  # of data/tokens
     versions: dict[str, str]  # by package, as pinned
@@ -86,7 +90,16 @@ class Inputs:
 
 
 def gather(params: Params) -> Inputs:
-    """Read what `params.arms` and `params.seeds` name, and no other; never raises for a gap."""
+    """Read what `params.arms` and `params.seeds` name, and no other; never raises for a gap.
+
+    Raises:
+        InputError: a file is not as a stage writes it.
+    """
+    with as_written("metrics/", "plots/"):
+        return _gathered(params)
+
+
+def _gathered(params: Params) -> Inputs:
     missing: list[str] = []
 
     def read(path: Path) -> dict[str, Any]:
@@ -97,6 +110,8 @@ def gather(params: Params) -> Inputs:
             content = read_json(path)
         except InputError as error:
             missing.append(str(error))
+            return {}
+        if content == {} and path == SCALING:  # no study is frozen yet
             return {}
         if not isinstance(content, dict) or not content:
             missing.append(f"{path} holds no entries: run `dvc repro`")
@@ -175,11 +190,13 @@ def gather(params: Params) -> Inputs:
             and has_signal(params, row["arm"], row["signal"])
         ],
         scan_tables={
-            name: [row for row in rows if (row["arm"], row["seed"]) in controlled]
+            name: [row for row in rows if (row.get("arm"), row.get("seed")) in controlled]
             for name, rows in found.items()
         },
         samples=entry(read(SAMPLES), "samples", SAMPLES),
         tuning={arm: each for arm, each in read(TUNING).items() if arm in params.arms},
+        robustness=read(ROBUSTNESS),
+        studies=read(SCALING),
         benchmark=read(BENCHMARK),
         meta=meta,
         versions=_pinned(missing),

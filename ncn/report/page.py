@@ -4,6 +4,8 @@
 of its inputs: no time, machine or commit stands on it.
 """
 
+import base64
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,17 +13,22 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from jinja2 import UndefinedError
+
 from ncn.analysis.comparison import BASELINE
+from ncn.analysis.robustness import VIEWS
 from ncn.analysis.verdict import Kind, Verdict, reads_the_future, verdict_of
 from ncn.claims.rule import Judgement
+from ncn.common.errors import InputError
+from ncn.common.files import as_written
 from ncn.common.nested import leaves
-from ncn.common.templates import environment
 from ncn.figures.palette import arm_colours
 from ncn.published_run import PUBLISHED_RUN_1, differences_to_published
 from ncn.report.charts import CONFIG, ON_DARK, SCAN_COLOURS
 from ncn.report.inputs import Inputs, has_control, has_signal
 from ncn.report.numbers import DASH, count, interval, margin, number, typeset
 from ncn.report.page_charts import columns_of, logged, page_charts, tables_of
+from ncn.report.templates import environment
 from ncn.report.vega import bundle
 from ncn.settings import PUBLISHED_SERIES, Params
 from ncn.signals import SIGNALS, Signal
@@ -61,9 +68,23 @@ class Headline(NamedTuple):
 
 
 def render(params: Params, inputs: Inputs) -> str:
-    """The page as HTML: equal arguments give equal text."""
-    templates = environment(Path(__file__).parent, autoescape=True)
+    """The page as HTML: equal arguments give equal text.
+
+    Raises:
+        InputError: the figures are not as the stages write them.
+    """
+    try:
+        with as_written("metrics/", "plots/"):
+            return _rendered(params, inputs)
+    except UndefinedError as error:
+        raise InputError(f"metrics/: {error}: run `dvc repro`, or `dvc checkout`") from error
+
+
+def _rendered(params: Params, inputs: Inputs) -> str:
+    here = Path(__file__).parent
+    templates = environment(here, autoescape=True)
     templates.filters |= {"number": number, "interval": interval, "count": count}
+    templates.filters["source_hash"] = source_hash
     templates.filters |= {"typeset": typeset, "reads_the_future": reads_the_future}
     differences = differences_to_published(params)
     drawn = page_charts(params, inputs, comparable=not differences)
@@ -75,6 +96,7 @@ def render(params: Params, inputs: Inputs) -> str:
         entry_of=lambda arm: inputs.comparison.get("arms", {}).get(arm, {}),
         other_score=other_score,
         rows_of=difference_rows,
+        views=VIEWS,
         lowest_p=LOWEST_P,
         colours=colours,
         on_dark={arm: ON_DARK.get(colour, colour) for arm, colour in colours.items()},
@@ -95,7 +117,7 @@ def render(params: Params, inputs: Inputs) -> str:
                 for name, spec in drawn.specs.items()
             },
         },
-        vega=bundle(),
+        scripts=[bundle(), (here / "page.js").read_text(encoding="utf-8")],
         claims=[list(same) for _, same in groupby(inputs.claims, lambda c: c.get("claim"))],
         verdicts=sorted(
             Counter(claim.get("verdict", DASH) for claim in inputs.claims).items(),
@@ -108,6 +130,11 @@ def render(params: Params, inputs: Inputs) -> str:
         few=FEW + 2,
         dash=DASH,
     )
+
+
+def source_hash(script: str) -> str:
+    """What a Content-Security-Policy calls a script by: no other one runs on the page."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def scale_of(signal: Signal) -> dict[str, Any]:

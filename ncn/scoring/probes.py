@@ -204,7 +204,9 @@ def half_precision(model: LanguageModel, rows: AnyRows) -> list[dict[str, Any]]:
             # Of the tied embedding, autocast holds only what the output head gives in fp16.
             hooks.callback(model.embedding.register_forward_hook(detached).remove)
             loss, _ = model.loss(tokens, targets, conditions)
-        gradients = torch.autograd.grad(loss, [*qkv, *outputs, *weights], allow_unused=True)
+        # A control network that is frozen has no gradients.
+        asked = [each for each in (*qkv, *outputs, *weights) if each.requires_grad]
+        gradients = torch.autograd.grad(loss, asked, allow_unused=True)
         largest = max(g.abs().max().item() for g in gradients if g is not None)
         results.append(
             {

@@ -1,12 +1,21 @@
 """params.yaml: typed, frozen and checked once, when a stage starts."""
 
-from ncn.settings.analyses import BrainScan, Compare, Convergence, Eval, Generate
+from ncn.settings.analyses import BrainScan, Compare, Convergence, Eval, Generate, Robustness
 from ncn.settings.control import MAX_TASKS, ControlSettings, Salience, Slider
-from ncn.settings.data import END_OF_TEXT, MAX_VOCABULARY, Data, Hub, HubFile, Split, Tokenizer
+from ncn.settings.data import (
+    END_OF_TEXT,
+    MAX_VOCABULARY,
+    Data,
+    Hub,
+    HubFile,
+    Split,
+    Text,
+    Tokenizer,
+)
 from ncn.settings.model import Baseline, Model, ModelConfig
 from ncn.settings.sizes import Size
 from ncn.settings.train import Saving, Train, Tune, Validation
-from ncn.settings.values import Settings
+from ncn.settings.values import Digest, Settings, validated
 from ncn.settings.whole import BASELINE, PLAIN, PUBLISHED_SERIES, Params, load_params
 from ncn.settings.yaml12 import read_yaml
 
@@ -23,6 +32,7 @@ __all__ = [
     "ControlSettings",
     "Convergence",
     "Data",
+    "Digest",
     "Eval",
     "Generate",
     "Hub",
@@ -30,16 +40,19 @@ __all__ = [
     "Model",
     "ModelConfig",
     "Params",
+    "Robustness",
     "Salience",
     "Saving",
     "Settings",
     "Size",
     "Slider",
     "Split",
+    "Text",
     "Tokenizer",
     "Train",
     "Tune",
     "Validation",
     "load_params",
     "read_yaml",
+    "validated",
 ]

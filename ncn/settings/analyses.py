@@ -25,6 +25,13 @@ class Compare(Settings):
     seed_sd: Positive
 
 
+class Robustness(Settings):
+    """What counts as a near duplicate of training text."""
+
+    ngram: Annotated[StrictInt, Field(ge=2)]
+    near_duplicate: Annotated[Number, Field(gt=0, le=1)]
+
+
 class Convergence(Settings):
     """Windows of the convergence analysis (preprint 4.1.2 and 5.2)."""
 

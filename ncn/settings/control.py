@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
 
-from ncn.settings.values import Count, Number, Positive, Settings
+from ncn.settings.values import Count, Number, Settings
 from ncn.signals import SIGNALS
 
 MAX_TASKS = 65_536  # task labels are stored as uint16
@@ -25,7 +25,7 @@ class ControlSettings(Settings):
     activation: Literal["tanh", "relu", "gelu"]
     init: Literal["identity", "zero"]
     frozen: StrictBool
-    precision_max: Positive
+    precision_max: Annotated[Number, Field(gt=0, le=1e30)]  # fp32 has no number above 3.4e38
     penalty: Literal["mean", "sum"]
     homeostatic_lambda: Annotated[Number, Field(ge=0)]
     # A model saved before this was there started as `small`.

@@ -4,13 +4,28 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StrictInt, StrictStr, model_validator
+from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
+from ncn.common.errors import InputError
 from ncn.common.paths import MODELS, RAW, SCORED, TOKENS, TUNED
 from ncn.settings.values import Address, Count, Digest, Number, Settings, Share
 
 MAX_VOCABULARY = 65_536  # tokens are stored as uint16
 END_OF_TEXT = "<|endoftext|>"  # after each story, in text files and as a token
+
+
+def expanded(path: str) -> Path:
+    """A path as params.yaml has it, with ~ for somebody's folder.
+
+    Raises:
+        InputError: that somebody has none, or no path can be so.
+    """
+    if "\0" in path:
+        raise InputError(f"path: {path!r}: no path has a NUL in it")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"path: {path}: {error}") from None
 
 
 def refuse_outputs(path: str) -> None:
@@ -20,7 +35,7 @@ def refuse_outputs(path: str) -> None:
         ValueError: it is one; says which.
     """
     root = os.environ.get("DVC_ROOT", ".")
-    place = Path(os.path.relpath(Path(root, Path(path).expanduser()), root))
+    place = Path(os.path.relpath(Path(root, expanded(path)), root))
     for output in (RAW, TOKENS, TUNED, MODELS, SCORED):
         if place.is_relative_to(output):
             raise ValueError(
@@ -64,6 +79,7 @@ class Data(Settings):
     path: StrictStr | None = None
     url: Address | None = None
     sha256: Digest | None = None
+    bytes: Count | None = None
     hub: Hub
 
     @model_validator(mode="after")
@@ -89,7 +105,24 @@ class Tokenizer(Settings):
     def _local_has_a_path(self) -> Self:
         if self.vocabulary == "local" and self.path is None:
             raise ValueError("vocabulary: local needs path: a folder with vocab.json, merges.txt")
+        if self.path is not None:
+            expanded(self.path)
         return self
+
+
+class Text(Settings):
+    """What is mended in the stories before they are tokenized, see `ncn.text.mending`."""
+
+    line_ends: StrictBool
+    mojibake: StrictBool
+    quotes: StrictBool
+    blanks: StrictBool
+    repeats: Literal["keep", "exact", "near"]
+
+    @property
+    def mended(self) -> list[str]:
+        """The names of what is mended."""
+        return [name for name, value in self if value is True]
 
 
 class Split(Settings):

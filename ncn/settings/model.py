@@ -7,15 +7,17 @@ from pydantic import Field, StrictInt, model_validator
 from ncn.settings.control import ControlSettings
 from ncn.settings.values import Count, Number, Settings
 
+Width = Annotated[StrictInt, Field(ge=1, le=1_000_000)]  # above: beyond any machine
+
 
 class Model(Settings):
     """The transformer that every arm shares."""
 
-    d_model: Count
-    n_layers: Count
-    n_heads: Count
-    d_ff: Count
-    context_length: Annotated[StrictInt, Field(ge=2)]
+    d_model: Width
+    n_layers: Annotated[StrictInt, Field(ge=1, le=10_000)]
+    n_heads: Width
+    d_ff: Width
+    context_length: Annotated[StrictInt, Field(ge=2, le=1_000_000)]
     dropout: Annotated[Number, Field(ge=0, lt=1)]
 
     @model_validator(mode="after")
@@ -30,6 +32,21 @@ class ModelConfig(Model):
 
     vocab_size: Count
     control: ControlSettings | None = None
+
+    @model_validator(mode="after")
+    def _salience_heads_divide_the_width(self) -> Self:
+        if self.control is not None:
+            check_heads(self.d_model, self.control)
+        return self
+
+
+def check_heads(d_model: int, control: ControlSettings) -> None:
+    """Raise ValueError unless the heads of the salience pooling, if any, divide the width."""
+    if control.controller == "network" and d_model % control.heads:
+        raise ValueError(
+            f"d_model {d_model} is not divisible by the heads {control.heads} of the salience"
+            " pooling"
+        )
 
 
 class Baseline(Settings):

@@ -1,9 +1,19 @@
-"""Profiles: files that hold only what differs, laid over params.yaml."""
+"""Profiles: files that hold only what differs, laid over params.yaml.
+
+params.yaml is written in the form that DVC gives it: comments, order and number formats stay. It
+is plain: where an alias (`*x`) or a merge (`<<`) stood is a copy of what it stood for, so that a
+change of one place is a change of no other.
+"""
 
 import json
 from collections.abc import Callable, Mapping, MutableMapping
+from copy import deepcopy
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import Comment, CommentedMap, CommentedSeq, Format
 
 from ncn.common.errors import InputError
 from ncn.settings.whole import Params
@@ -72,3 +82,40 @@ def experiment(
 def _shown(value: Any) -> str:
     """A value in one line: text as it is, everything else as JSON, which is YAML too."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def read_commented(path: str | Path) -> Any:
+    """The content of a YAML file with its comments; raises as `read_yaml` does."""
+    read_yaml(path)  # for its one-line errors
+    return _plain(_yaml().load(Path(path).read_text(encoding="utf-8")))
+
+
+def written(content: Any) -> str:
+    """`content` as the text of a YAML file."""
+    text = StringIO()
+    _yaml().dump(content, text)
+    return text.getvalue()
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.default_flow_style = False
+    return yaml
+
+
+def _plain(value: Any) -> Any:
+    """`value` with a copy of its own at each place, and without anchors and merges."""
+    copy: CommentedMap | CommentedSeq
+    match value:
+        case CommentedMap():
+            copy = CommentedMap((_plain(key), _plain(each)) for key, each in value.items())
+        case CommentedSeq():
+            copy = CommentedSeq(map(_plain, value))
+        case _:
+            if getattr(value, "anchor", None) is not None:
+                value.anchor.value = None
+            return value
+    for attribute in (Comment.attrib, Format.attrib):
+        if hasattr(value, attribute):
+            setattr(copy, attribute, deepcopy(getattr(value, attribute)))
+    return copy

@@ -10,15 +10,16 @@ run by, and would hand out the results of one size for those of another.
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import Field, StrictStr, model_validator
+from pydantic import AfterValidator, Field, StrictStr, model_validator
 
 from ncn.settings.model import Model
 from ncn.settings.train import Train
-from ncn.settings.values import Settings
+from ncn.settings.values import Settings, name_length
 
 # Size names become folder names and parts of an experiment's name.
-SizeName = Annotated[StrictStr, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_]*$")]
-
+SizeName = Annotated[
+    StrictStr, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_]*$"), AfterValidator(name_length)
+]
 
 SECTIONS: dict[str, type[Settings]] = {"model": Model, "train": Train}
 # What of them other stages than `tune` and `train` read: it cannot differ.
@@ -52,15 +53,17 @@ def of_its_size(content: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: there is no such size.
     """
     chosen, sizes = content.get("at_size"), content.get("sizes")
-    if chosen is None or not isinstance(sizes, Mapping):
-        return dict(content)
+    if not isinstance(chosen, str) or not isinstance(sizes, Mapping):
+        return dict(content)  # at_size is null, or will be refused
     if chosen not in sizes:
         names = ", ".join(map(str, sizes)) or "none yet"
         raise ValueError(f"at_size: {chosen!r} is not in sizes; allowed are null and {names}")
     changes = sizes[chosen] or {}
+    if not isinstance(changes, Mapping):
+        return dict(content)
     laid = {
-        section: {**content[section], **(changes.get(section) or {})}
+        section: {**content[section], **changes[section]}
         for section in SECTIONS
-        if isinstance(content.get(section), Mapping)
+        if isinstance(content.get(section), Mapping) and isinstance(changes.get(section), Mapping)
     }
     return {**content, **laid}

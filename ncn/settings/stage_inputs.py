@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ncn.common.errors import InputError
+from ncn.common.files import sha256_of
 from ncn.settings.yaml12 import read_yaml
 
 DEFINITION = Path("dvc.yaml")
@@ -89,6 +90,17 @@ class StageInputs:
 
     def _filled(self, text: str) -> str:
         return re.sub(r"\$\{item\.(\w+)\}", lambda found: str(self._item[found[1]]), text)
+
+
+def stage_source(stage: str) -> dict[str, str]:
+    """The sha256 of every module that `stage` declares, by file or by folder.
+
+    That dvc.yaml declares all that computes is a test's business: DVC's view of what makes an
+    output stale is then ours too.
+    """
+    deps = [Path(dep) for dep in read_yaml(DEFINITION)["stages"][stage]["deps"]]
+    files = [file for dep in deps for file in ([dep] if dep.is_file() else dep.rglob("*.py"))]
+    return {str(file): sha256_of(file) for file in sorted(files) if file.suffix == ".py"}
 
 
 def _at(params: Mapping[str, Any], key: str) -> Any:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from reprlib import Repr
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -36,6 +37,8 @@ Count = Annotated[StrictInt, Field(ge=1)]
 
 
 def _address(value: str) -> str:
+    if not value.isprintable():  # some of which urlsplit would leave out without a word
+        raise ValueError(f"it should be an address, not {value!r}")
     try:
         parts = urlsplit(value)
         host = (parts.hostname or "").encode("idna")  # as whoever looks it up will do
@@ -47,8 +50,33 @@ def _address(value: str) -> str:
     return value
 
 
+# Of names that become file names. Around an arm's name a folder of states has up to 46 letters more
+# (`tune-ARM-LR-SEED-KEY`), a file that is being written 21 (`.ARM-SEED.json.new`); git keeps the
+# experiment of a study's size as `STUDY-SIZE.lock`. Encrypted home folders (eCryptfs) take 143.
+LONGEST_NAME = 64
+
+
+def name_length(value: str) -> str:
+    """`value`, a name that becomes a file name.
+
+    Raises:
+        ValueError: it has more than `LONGEST_NAME` letters.
+    """
+    if len(value) > LONGEST_NAME:
+        raise ValueError(
+            f"a name of {len(value)} letters: at most {LONGEST_NAME} are allowed, as it becomes"
+            " part of file names"
+        )
+    return value
+
+
 Address = Annotated[StrictStr, AfterValidator(_address)]
 Digest = Annotated[StrictStr, Field(pattern="^[0-9a-f]{64}$")]
+
+
+LONGEST_SHOWN, LONGEST_KEY = 120, 300  # letters of a value in a message, and of a part of its key
+SHOWN = Repr()
+SHOWN.maxstring = SHOWN.maxother = SHOWN.maxlong = LONGEST_SHOWN
 
 
 class Settings(BaseModel):
@@ -75,7 +103,8 @@ def validated(kind: type[S], content: Mapping[str, Any], where: str) -> S:
 def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     """The first problem of a validation error, in one line."""
     problem = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in problem["loc"])
+    parts = [str(part) for part in problem["loc"] if part != "[key]"]  # pydantic's, of a name
+    key = ".".join(part if len(part) <= LONGEST_KEY else shown(part) for part in parts)
     more = "" if error.error_count() == 1 else f" (and {error.error_count() - 1} more)"
     match problem["type"]:
         case "extra_forbidden":
@@ -88,8 +117,14 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
             text = f"{key}: {message}" if key else message
         case _:
             wanted = re.sub(" (after validation|or instance of).*", "", problem["msg"])
-            text = f"{key}: {wanted.replace('Input', 'it', 1)}, not {problem['input']!r}"
+            text = f"{key}: {wanted.replace('Input', 'it', 1)}, not {shown(problem['input'])}"
     return text + more
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, the middle left out where it is long."""
+    text = SHOWN.repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 20]}...{text[-17:]}"
 
 
 def _fields_beside(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, StrictInt, StrictStr, model_validator
+from pydantic import AfterValidator, Field, StrictInt, StrictStr, model_validator
 
 from ncn.common.errors import InputError
-from ncn.settings.analyses import BrainScan, Compare, Convergence, Eval, Generate
+from ncn.settings.analyses import BrainScan, Compare, Convergence, Eval, Generate, Robustness
 from ncn.settings.control import ControlSettings
-from ncn.settings.data import Data, Split, Tokenizer
-from ncn.settings.model import Baseline, Model
+from ncn.settings.data import Data, Split, Text, Tokenizer
+from ncn.settings.model import Baseline, Model, check_heads
 from ncn.settings.parameters import check_part
 from ncn.settings.sizes import Size, SizeName, of_its_size
 from ncn.settings.train import Saving, Train, Tune
-from ncn.settings.values import Settings, validated
+from ncn.settings.values import Settings, name_length, validated
 from ncn.settings.yaml12 import read_yaml
 
 S = TypeVar("S", bound=Settings)
@@ -27,7 +27,9 @@ UNSEEN_BY_DVC = {"size", "nfiles"}  # keys that are no part of what its run-cach
 PLAIN = "plain"  # what the benchmark calls a baseline that is not widened
 
 # Arm names become file names, stage names and chart labels.
-ArmName = Annotated[StrictStr, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")]
+ArmName = Annotated[
+    StrictStr, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$"), AfterValidator(name_length)
+]
 
 # What an arm may change: any setting of these two sections, and of training what may suit one form
 # of model better than another.
@@ -41,6 +43,7 @@ class Params(Settings):
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)]
     data: Data
     tokenizer: Tokenizer
+    text: Text
     split: Split
     model: Model
     ncn: ControlSettings
@@ -54,6 +57,7 @@ class Params(Settings):
     saving: Saving
     eval: Eval
     compare: Compare
+    robustness: Robustness
     convergence: Convergence
     brain_scan: BrainScan
     generate: Generate
@@ -79,12 +83,10 @@ class Params(Settings):
                     f"arms.{arm}.lr: tune.lr chooses every arm's; one of the two should go"
                 )
             self.train_of(arm)
-            control = self.control_network(arm)
-            if control.controller == "network" and self.model.d_model % control.heads:
-                raise ValueError(
-                    f"arms.{arm}: d_model {self.model.d_model} is not divisible by"
-                    f" the heads {control.heads} of the salience pooling"
-                )
+            try:
+                check_heads(self.model.d_model, self.control_network(arm))
+            except ValueError as problem:
+                raise ValueError(f"arms.{arm}: {problem}") from None
         return self
 
     @model_validator(mode="after")
@@ -93,6 +95,15 @@ class Params(Settings):
             raise ValueError(
                 "split.tuning: tune.lr has several values, so it should be above 0: the share of"
                 " the text that they are scored on"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _runs_of_tokens_fit_in_a_row(self) -> Self:
+        if self.robustness.ngram > self.model.context_length:
+            raise ValueError(
+                f"robustness.ngram: {self.robustness.ngram} tokens are more than a row has; allowed"
+                f" are 2 to model.context_length, {self.model.context_length}"
             )
         return self
 

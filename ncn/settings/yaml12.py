@@ -10,9 +10,9 @@ a `!` with nothing behind it (text here, null there), and what else fuzzing foun
 """
 
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from datetime import date, timedelta
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -120,16 +120,39 @@ for _name, (_pattern, _firsts) in PLAIN.items():
     Yaml12Loader.add_implicit_resolver(TAG + _name, re.compile(f"(?:{_pattern})$"), _firsts)
 
 
+MOST_COPIES = 1_000_000  # a few aliases of aliases can stand for more than memory holds
+
+
 def parse_yaml(text: str) -> Any:
     """The one document in `text`; what would execute something is refused.
 
+    Where an alias stands is a copy of its own: who changes one place changes no other.
+
     Raises:
-        YAMLError: it is no YAML 1.2, or more than one document.
+        YAMLError: it is no YAML 1.2, more than one document, or nested too deep; an alias stands in
+            what it stands for, or all of them stand for too much.
     """
     for event in islice(yaml.parse(text, CSafeLoader), 2):  # the stream's start and the document's
         if getattr(event, "version", None) not in (None, (1, 2)):
             raise YAMLError("its %YAML directive asks for another version than 1.2")
-    return yaml.load(text, Yaml12Loader)
+    try:
+        return _unshared(yaml.load(text, Yaml12Loader), count(1))
+    except RecursionError:
+        raise YAMLError("it is nested too deep") from None
+
+
+def _unshared(value: Any, copies: Iterator[int], around: tuple[int, ...] = ()) -> Any:
+    """`value` with a copy of its own at each place; `copies` counts them."""
+    if not isinstance(value, dict | list):
+        return value
+    if id(value) in around:
+        raise YAMLError("an alias stands in what it stands for")
+    if next(copies) > MOST_COPIES:
+        raise YAMLError(f"it has more than {MOST_COPIES:,} mappings and lists, aliases written out")
+    around = (*around, id(value))
+    if isinstance(value, list):
+        return [_unshared(each, copies, around) for each in value]
+    return {key: _unshared(each, copies, around) for key, each in value.items()}
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from ncn.common.errors import InputError
 from ncn.common.files import replacing_directory, write_json
 from ncn.common.progress import byte_bar
 from ncn.settings import END_OF_TEXT, Data, Hub, Tokenizer
+from ncn.settings.data import expanded
 from ncn.sources.hub_client import check_environment, hub_address
 from ncn.sources.local_texts import find_texts, no_text
 from ncn.sources.stories import write_stories
@@ -267,7 +268,7 @@ def _copied(
 def _local_vocabulary(tokenizer: Tokenizer) -> list[tuple[str, Path]]:
     if tokenizer.vocabulary != "local" or tokenizer.path is None:
         return []
-    folder = _root() / Path(tokenizer.path).expanduser()
+    folder = _root() / expanded(tokenizer.path)
     files = [(f"tokenizer/{name}", folder / name) for name in ("vocab.json", "merges.txt")]
     for _, file in files:
         if not file.is_file():
@@ -286,7 +287,8 @@ def _remote_texts(data: Data) -> list[Remote]:
     if data.source == "url" and data.url and data.sha256:
         check_environment()
         name = unquote(PurePosixPath(urlsplit(data.url).path).name) or "text.txt"
-        return [Remote(_in_order([name])[0], data.url, data.sha256, "data", elsewhere)]
+        place = _in_order([name])[0]
+        return [Remote(place, data.url, data.sha256, "data", elsewhere, data.bytes)]
     if data.source == "tinystories-v2":
         places = _in_order([file.name for file in data.hub.files])
         return _of_hub(data.hub, "dataset", places, "data.hub", elsewhere)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ncn.common.errors import InputError
+from ncn.settings.data import expanded
 
 SUFFIX = ".txt"
 SYSTEM = (
@@ -37,7 +38,7 @@ def find_texts(path: str, root: Path) -> tuple[list[Path], Counter[str]]:
     Raises:
         InputError: nothing is there, nothing of it is text, or it is no place for text.
     """
-    place = root / Path(path).expanduser()
+    place = root / expanded(path)
     left_out: Counter[str] = Counter()
     if place.is_file():
         return [place], left_out

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO, Any, BinaryIO, cast
 
 import requests
 from huggingface_hub import constants, get_hf_file_metadata
@@ -38,6 +39,7 @@ TIMEOUT_S = (10, 60)  # of a mirror: to connect; without a byte
 ATTEMPTS = 5  # in a row that bring nothing new
 RETRY_WAIT_S = 1.0
 KEPT = "; what has arrived is kept"
+MOST_BYTES = 10**10  # of a file whose size nothing names
 # Offsets count the file's own bytes, so the server must not compress them.
 UNCOMPRESSED = {"Accept-Encoding": "identity"}
 
@@ -51,7 +53,7 @@ class Remote:
     sha256: str
     setting: str  # the section of params.yaml that names it
     otherwise: str  # what to do where there is no network
-    bytes: int | None = None  # known for files of a hub
+    bytes: int | None = None  # of the whole file; always known of a hub's
     first_bytes: int | None = None  # of these, to ask for no more; `sha256` is then theirs
     page: str | None = None  # of its repository, for files of a hub
     revision: str | None = None  # likewise
@@ -60,6 +62,28 @@ class Remote:
     def wanted(self) -> int | None:
         """How many bytes are asked for, where that is known."""
         return self.first_bytes or self.bytes
+
+
+class _Bounded:
+    """A part file that takes no more than the file can have: a body may never end, or unpack."""
+
+    def __init__(self, out: IO[bytes], file: Remote) -> None:
+        self._out, self._file = out, file
+        self._most = file.bytes or MOST_BYTES
+
+    def write(self, content: bytes) -> int:
+        if self._out.tell() + len(content) > self._most:
+            known = f"the {self._most} bytes that {self._file.setting} pins"
+            unknown = f"{self._most:,} bytes: set {self._file.setting}.bytes if it is so long"
+            Path(self._out.name).unlink()
+            raise InputError(
+                f"{self._file.url} sends more than {known if self._file.bytes else unknown};"
+                " removed, the next run starts afresh"
+            )
+        return self._out.write(content)
+
+    def __getattr__(self, name: str) -> Any:  # seek, tell, truncate: as the file
+        return getattr(self._out, name)
 
 
 class _InterruptedError(Exception):
@@ -148,7 +172,7 @@ def _from_hub(file: Remote, part: Path) -> None:
         with open(part, "ab") as out:
             http_get(
                 file.url,  # not where it led: a signed address expires before a long download ends
-                out,
+                cast(BinaryIO, _Bounded(out, file)),
                 resume_size=out.tell(),
                 headers=build_hf_headers(headers=UNCOMPRESSED | _up_to(file.first_bytes)),
                 expected_size=file.wanted,
@@ -185,17 +209,30 @@ def _from_mirror(file: Remote, part: Path) -> None:
                     f"try again later{KEPT}" if try_later(status) else f"check {file.setting}.url"
                 )
                 raise InputError(f"{file.url} answered {status} {response.reason}: {advice}")
+            if (coding := response.headers.get("Content-Encoding", "identity")) != "identity":
+                raise InputError(
+                    f"{file.url} comes packed ({coding}), though it was asked for as it is:"
+                    " take another mirror, or fetch it elsewhere and use data.source: local"
+                )
             start = have if status == 206 else 0
-            length = response.headers.get("Content-Length")
-            total = start + int(length) if length else None
+            length = response.headers.get("Content-Length", "")
+            total = start + int(length) if length.isdecimal() else None
+            if file.bytes and total and total != file.bytes:
+                raise InputError(
+                    f"{file.url} has {total} bytes, but {file.setting}.bytes is {file.bytes}:"
+                    " not the file that was meant"
+                )
             with (
-                open(part, "ab" if start else "wb") as out,
+                open(part, "ab" if start else "wb") as opened,
                 byte_bar(total, PurePosixPath(file.place).name, initial=start) as bar,
             ):
+                out = _Bounded(opened, file)
                 for piece in response.iter_content(PIECE_BYTES):
                     out.write(piece)
                     bar.update(len(piece))
-    except requests.RequestException as error:
+    except InputError:
+        raise
+    except (requests.RequestException, ValueError) as error:  # or where it leads to is no address
         raise _InterruptedError(type(error).__name__) from error
 
 

@@ -15,12 +15,23 @@ from ncn.benchmark.sections import processor
 from ncn.common.errors import InputError
 from ncn.common.files import read_json, replacing_directory, write_json, write_text
 from ncn.common.nested import differences
-from ncn.common.paths import COMPARISON, RESULTS, SUMMARY, TUNING
+from ncn.common.paths import (
+    COMPARISON,
+    FIGURES,
+    RESULTS,
+    ROBUSTNESS,
+    SCALING,
+    SCALING_TABLE,
+    SUMMARY,
+    TUNING,
+)
 from ncn.studies.plan import Study
-from ncn.studies.tools import ENVIRONMENT, experiment_commit, git
+from ncn.studies.tools import ENVIRONMENT, experiment_commit, git, hours_of
 
 MACHINE = "machine.json"
 RESULT = "result.md"
+# What the pipeline makes of frozen sizes is no result of one: git leaves it out.
+OF_STUDIES = [f":(exclude){path}" for path in (SCALING, SCALING_TABLE, FIGURES / "scaling.*")]
 
 
 def freeze(study: Study, size: str) -> Path | None:
@@ -34,10 +45,12 @@ def freeze(study: Study, size: str) -> Path | None:
         return None
     with tempfile.TemporaryDirectory() as temporary, replacing_directory(study.frozen(size)) as new:
         packed = Path(temporary) / "kept.zip"
-        git("archive", "--format=zip", f"--output={packed}", commit, *RESULTS)
+        git("archive", "--format=zip", f"--output={packed}", commit, *RESULTS, *OF_STUDIES)
         with zipfile.ZipFile(packed) as archive:
             archive.extractall(new)
-        write_json(new / MACHINE, machine(git("rev-parse", f"{commit}~1").strip()))
+        began_from = git("rev-parse", f"{commit}~1").strip()
+        hours = {"hours": hours_of(study.experiment(size))}
+        write_json(new / MACHINE, machine(began_from) | hours)
     return study.frozen(size)
 
 
@@ -87,6 +100,12 @@ def in_markdown(study: Study) -> str:
             ]
             lines.append(f"| {' | '.join(cells)} |")
         lines += ["", *(f"- {words}" for words in comparison["in_words"].values())]
+        if (folder / ROBUSTNESS).exists():
+            counted = read_json(folder / ROBUSTNESS)["in_words"]
+            lines += ["", "Counted otherwise:", "", *(f"- {words}" for words in counted)]
+        hours = read_json(folder / MACHINE)["hours"]
+        if hours is not None:
+            lines += ["", f"It took {hours:g} hours."]
     return "\n".join(lines) + "\n"
 
 

@@ -4,26 +4,25 @@ studies/NAME/profile.yaml holds what differs from params.yaml, and a section of 
 
     study:
       over: [pilot]                # profiles laid over params.yaml first, in order
-      only_at: {frozen: s}         # arms that are there at one size
+      only_at: {frozen: [s]}       # arms that are there at some sizes only
 
 Its `arms` are all of the study's: they take the place of those of params.yaml.
 """
 
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from ruamel.yaml import YAML
 
 from ncn.common.errors import InputError
+from ncn.common.paths import STUDIES
 from ncn.settings import Params, read_yaml
-from ncn.settings.profiles import PROFILES, overlay
-from ncn.settings.values import Settings, validated
+from ncn.settings.profiles import PROFILES, overlay, read_commented, written
+from ncn.settings.values import Settings, name_length, validated
+from ncn.settings.yaml12 import parse_yaml
 from ncn.studies.tools import git
 
-STUDIES = Path("studies")
 WHOLE = "all"  # the one size of a study that names none
 
 
@@ -31,7 +30,7 @@ class Own(Settings):
     """The section `study` of a profile."""
 
     over: list[str] = Field(default_factory=list)
-    only_at: dict[str, str] = Field(default_factory=dict)
+    only_at: dict[str, list[str]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,9 @@ class Study:
     def arms(self, size: str) -> dict[str, Any]:
         """The arms that a size runs."""
         arms = self.profile.get("arms") or read_yaml("params.yaml")["arms"]
-        return {arm: each for arm, each in arms.items() if self.own.only_at.get(arm, size) == size}
+        return {
+            arm: each for arm, each in arms.items() if size in self.own.only_at.get(arm, [size])
+        }
 
     def params(self, size: str) -> str:
         """params.yaml of a size, as text.
@@ -71,17 +72,14 @@ class Study:
         Raises:
             InputError: settings that the pipeline would refuse.
         """
-        yaml = YAML()
-        yaml.default_flow_style = False
-        content = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
+        content = read_commented("params.yaml")
         for profile in [*(PROFILES / f"{name}.yaml" for name in self.own.over), None]:
             overlay(content, read_yaml(profile) if profile else self.profile)
         content["arms"] = self.arms(size)
         content["at_size"] = None if size == WHOLE else size
-        text = StringIO()
-        yaml.dump(content, text)
-        validated(Params, yaml.load(text.getvalue()), f"{self.folder}, size {size}")
-        return text.getvalue()
+        text = written(content)
+        validated(Params, parse_yaml(text), f"{self.folder}, size {size}")
+        return text
 
 
 def names() -> list[str]:
@@ -93,19 +91,26 @@ def read_study(name: str) -> Study:
     """The study of that name.
 
     Raises:
-        InputError: there is none, or its profile cannot be used.
+        InputError: there is none, its name is too long, or its profile cannot be used.
     """
     if name not in names():
         raise InputError(f"no study {name!r} in {STUDIES}/; there are {', '.join(names())}")
+    try:
+        name_length(name)
+    except ValueError as problem:
+        raise InputError(f"{STUDIES}/{name}: {problem}") from None
     path = STUDIES / name / "profile.yaml"
     profile = dict(read_yaml(path))
+    for key in ("sizes", "arms"):
+        if not isinstance(profile.get(key) or {}, dict):
+            raise InputError(f"{path}: {key}: it should be a mapping by name")
     own = validated(Own, profile.pop("study", None) or {}, f"{path}: study")
     study = Study(name, own, profile)
-    for arm, size in own.only_at.items():
-        if arm not in (profile.get("arms") or {}) or size not in study.sizes:
+    for arm, sizes in own.only_at.items():
+        if arm not in (profile.get("arms") or {}) or not set(sizes) <= set(study.sizes):
             raise InputError(
-                f"{path}: study.only_at.{arm}: {size}: it should be one of its arms, and one of its"
-                f" sizes {', '.join(study.sizes)}"
+                f"{path}: study.only_at.{arm}: {sizes}: it should be one of its arms, and some of"
+                f" its sizes {', '.join(study.sizes)}"
             )
     return study
 

@@ -20,7 +20,7 @@ from ncn.studies.tools import dvc, experiment_commit, git, start_workers
 
 PARAMS = Path("params.yaml")
 WORKSPACES = Path(".dvc/tmp/exps")
-LOOK_SECONDS = 20.0
+LOOK_SECONDS = 60.0  # a look takes DVC some seconds of a core
 SPEAK_SECONDS = 300.0
 TASK = re.compile(r"[0-9a-f]{7}\s+([A-Za-z]\S*)\s.*\b(Queued|Running|Success|Failed)$")
 
@@ -106,9 +106,7 @@ def states(study: Study, sizes: Sequence[str]) -> list[Size]:
 def tasks() -> Iterator[tuple[str, str]]:
     """The name and the state of each task of the queue, the newest last."""
     for line in dvc("queue", "status").splitlines():
-        if match := re.match(
-            r"[0-9a-f]{7}\s+([A-Za-z]\S*)\s.*\b(Queued|Running|Success|Failed)$", line
-        ):
+        if match := TASK.match(line):
             yield match[1], match[2]
 
 

@@ -1,21 +1,41 @@
-"""git and dvc as a study calls them."""
+"""git and dvc, as studies and the commands behind them call them."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from ncn.common.errors import InputError
 
+# Of DVC's queue: REVISION/REVISION.run and .out, the log; the revision is what was queued.
+TASKS = Path(".dvc/tmp/exps/run")
+# A project that was downloaded as an archive has none.
+NO_COMMIT = (
+    "not in a git repository with a commit: go to the project's folder; if it was downloaded"
+    " without its history, git init && git add -A && git commit -m 'As downloaded'"
+)
+# Of git and of dvc.
+SAY_THAT = ("not a git repository", "Needed a single revision")
 # DVC starts its stages as `python -m ...`: that has to be this Python.
 ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
+def head() -> str:
+    """The commit that is checked out.
+
+    Raises:
+        InputError: git is not installed, or there is no repository with a commit.
+    """
+    return git("rev-parse", "--verify", "HEAD").strip()
 
 
 def git(*arguments: str, folder: Path | None = None) -> str:
     """What git prints.
 
     Raises:
-        InputError: it fails; its last line.
+        InputError: it is not installed, there is no repository, or it fails; its last line.
     """
     return _run(["git", *arguments], folder)
 
@@ -32,6 +52,20 @@ def experiment_commit(name: str) -> str | None:
     return git("rev-parse", refs[0]).strip() if refs else None
 
 
+def hours_of(experiment: str) -> float | None:
+    """How long the experiment took in DVC's queue, in hours: of each try, finished or not, from
+    when it was queued to the last line of its log, so a wait for another size counts. None where
+    DVC keeps no log of it.
+    """
+    tries = []
+    for note in TASKS.glob("*/*.run"):
+        log, task = note.with_suffix(".out"), json.loads(note.read_text(encoding="utf-8"))
+        if task.get("name") == experiment and log.exists():
+            queued = int(git("show", "--no-patch", "--format=%ct", note.stem))
+            tries.append(log.stat().st_mtime - queued)
+    return round(sum(tries) / 3600, 2) if tries else None
+
+
 def start_workers(number: int) -> None:
     """Have DVC start workers of its queue: they live on, so nothing of theirs is waited for."""
     command = [sys.executable, "-m", "dvc", "queue", "start", "--jobs", str(number)]
@@ -45,11 +79,16 @@ def start_workers(number: int) -> None:
 
 
 def _run(command: list[str], folder: Path | None) -> str:
+    environment = os.environ | ENVIRONMENT | {"LC_ALL": "C.UTF-8"}  # for SAY_THAT
+    if shutil.which(command[0]) is None:
+        raise InputError(f"{command[0]} is not installed, or not on PATH")
     done = subprocess.run(
-        command, cwd=folder, env=os.environ | ENVIRONMENT, capture_output=True, text=True,
-        encoding="utf-8", errors="replace", check=False,
+        command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8",
+        errors="replace", check=False,
     )  # fmt: skip
     if done.returncode:
+        if any(words in done.stderr for words in SAY_THAT):
+            raise InputError(NO_COMMIT)
         said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         words = " ".join(command).replace(f"{sys.executable} -m ", "")
         raise InputError(f"{words}: {said[-1] if said else f'exit status {done.returncode}'}")

@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from kernels.dispatch import resolve
 from kernels.linear_cross_entropy import logits_at_once
 from ncn.corpus.tokenizer import GPT2_VOCABULARY
-from ncn.model import LanguageModel, build_model
+from ncn.model import LanguageModel, model_config, parameter_count
 from ncn.model.device import describe, mixed_precision, pick_device
 from ncn.model.language_model import RunBlock, run_as_it_is
-from ncn.settings import Params, Train
+from ncn.settings import ModelConfig, Params, Train
 from ncn.training.loop import count_steps
 from ncn.training.processes import processes
 
@@ -24,6 +24,7 @@ PROBE_SECONDS = 0.5
 # Of stories, by the size of the vocabulary: trained ones of 400 and 2,048, measured here; GPT-2's:
 # TinyStoriesV2's 2,227,753,162 bytes in about 547,726,000 tokens.
 BYTES_PER_TOKEN = {400: 1.97, 2048: 3.8, GPT2_VOCABULARY: 4.067}
+LARGE = 50_000_000  # parameters from which on a model is not built for an estimate
 STORY_BYTES = 1020  # of the builtin source, on average
 RECOMPUTED = partial(checkpoint, use_reentrant=False)
 
@@ -51,6 +52,18 @@ class Cost(NamedTuple):
         )
 
 
+class _Probe(NamedTuple):
+    """What a few passes show of a model."""
+
+    seconds: float  # of a sequence, forward and back
+    weight_bytes: float
+    kept_bytes: float  # of the backward pass of a micro-batch
+
+    def deeper(self, other: "_Probe", layers: int) -> "_Probe":
+        """This model with `layers` more, where `other` has one more: each adds the same."""
+        return _Probe(*(a + layers * max(0.0, b - a) for a, b in zip(self, other, strict=True)))
+
+
 def training_cost(model: LanguageModel, train: Train, n_rows: int) -> Cost:
     """Estimate the training of `model` on n_rows sequences by a few passes over random tokens.
 
@@ -61,38 +74,67 @@ def training_cost(model: LanguageModel, train: Train, n_rows: int) -> Cost:
     Raises:
         InputError: this machine lacks the kernels that `train` asks for.
     """
+    device = next(model.parameters()).device
+    return _cost(_probe(model, train), model.config, train, n_rows, device)
+
+
+def large_cost(config: ModelConfig, train: Train, n_rows: int, device: torch.device) -> Cost:
+    """`training_cost` of a model that is not built: measured on its first layers, one and two.
+
+    Raises:
+        InputError: as `training_cost`.
+    """
+    one, two = (
+        _probe(LanguageModel(config.model_copy(update={"n_layers": n})).to(device), train)
+        for n in (1, 2)
+    )
+    return _cost(one.deeper(two, config.n_layers - 1), config, train, n_rows, device)
+
+
+def _probe(model: LanguageModel, train: Train) -> _Probe:
     model.use_kernels(train.kernels)
     run_block = RECOMPUTED if train.checkpointing else run_as_it_is
-    length, vocab_size = model.config.context_length, model.config.vocab_size
-    steps = count_steps(n_rows, train)
-    batch = train.micro_batch_size * train.grad_accum_steps
-    ranks = max(train.processes, processes())  # before they are started, and of a torchrun's own
-    micro = min(train.micro_batch_size, max(1, batch // ranks))  # of one process
+    micro = _sequences(train)
     sequences = 1
-    _pass(model, train, sequences, run_block)  # the first waits for code to be loaded and memory
     seconds = _pass(model, train, sequences, run_block)
+    if seconds < 10 * PROBE_SECONDS:  # else its wait for code to be loaded and memory is little
+        seconds = _pass(model, train, sequences, run_block)
     while seconds < PROBE_SECONDS and sequences < micro:
         sequences = min(2 * sequences, micro)
         seconds = _pass(model, train, sequences, run_block)
-    logits = logits_at_once(
-        micro * length, vocab_size, resolve(train.kernels, model.embedding.weight.device)
-    )
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    return _Probe(seconds / sequences, weights, _kept_bytes(model, train, micro))
+
+
+def _cost(
+    probe: _Probe, config: ModelConfig, train: Train, n_rows: int, device: torch.device
+) -> Cost:
+    steps = count_steps(n_rows, train)
+    batch = train.micro_batch_size * train.grad_accum_steps
+    tokens = _sequences(train) * config.context_length
+    logits = logits_at_once(tokens, config.vocab_size, resolve(train.kernels, device))
+    ranks = _ranks(train)
+    # Sharded: a part of each of the four, beside the whole model that is scored and saved.
+    copies = 1 + 4 / ranks if train.sharding == "fsdp" else 4
     notes = " a process" if ranks > 1 else ""
     return Cost(
         steps=steps,
-        tokens=steps * batch * length,
-        tokens_per_second=processes() * sequences * length / seconds,
-        peak_bytes=_held_bytes(model, train, ranks) + _kept_bytes(model, train, micro) + 4 * logits,
+        tokens=steps * batch * config.context_length,
+        tokens_per_second=processes() * config.context_length / probe.seconds,
+        peak_bytes=round(copies * probe.weight_bytes + probe.kept_bytes) + 4 * logits,
         settings=notes + (", before compilation" if train.compile else ""),
     )
 
 
-def _held_bytes(model: LanguageModel, train: Train, ranks: int) -> int:
-    """Bytes of weights, gradients and two moments in one process of `ranks`."""
-    weights = sum(parameter.nbytes for parameter in model.parameters())
-    if train.sharding == "fsdp":  # a part of each, beside the whole model that is scored and saved
-        return weights + 4 * weights // ranks
-    return 4 * weights
+def _ranks(train: Train) -> int:
+    """Processes: before they are started, and of a torchrun's own."""
+    return max(train.processes, processes())
+
+
+def _sequences(train: Train) -> int:
+    """Of a micro-batch of one process."""
+    batch = train.micro_batch_size * train.grad_accum_steps
+    return min(train.micro_batch_size, max(1, batch // _ranks(train)))
 
 
 def _kept_bytes(model: LanguageModel, train: Train, sequences: int) -> int:
@@ -166,6 +208,11 @@ def experiment_cost(params: Params) -> str:
     device = pick_device()
     lines = [f"training, estimated on {describe(device)}, for each of {len(params.seeds)} seeds:"]
     for arm in params.arms:
-        model = build_model(params, arm, vocabulary).to(device)
-        lines.append(f"  {arm}: {training_cost(model, params.train_of(arm), n_rows)}")
+        config, train = model_config(params, arm, vocabulary), params.train_of(arm)
+        cost = (
+            large_cost(config, train, n_rows, device)
+            if parameter_count(config) > LARGE
+            else training_cost(LanguageModel(config).to(device), train, n_rows)
+        )
+        lines.append(f"  {arm}: {cost}")
     return "\n".join(lines)

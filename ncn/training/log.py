@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from ncn.signals import SIGNALS
 from ncn.training import spikes
@@ -34,6 +35,11 @@ class LogRow(NamedTuple):
         signals = row.pop("signals")
         after = {name: row.pop(name) for name in ("pooling_entropy", "val_loss")}
         return row | {f"{name}_mean": signals.get(name) for name in SIGNALS} | after
+
+
+# What is read back of a state: of these types, or refused.
+ROWS, RESULTS = TypeAdapter(list[LogRow]), TypeAdapter(list[StepResult])
+COUNT, LOSSES = TypeAdapter(int), TypeAdapter(list[float])
 
 
 class TrainingLog:
@@ -97,7 +103,7 @@ class TrainingLog:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
-        self.rows = [LogRow(*row) for row in state["rows"]]
-        self._window = [StepResult(*result) for result in state["window"]]
-        self._spikes = state["spikes"]
-        self._losses.extend(state["losses"])
+        self.rows = ROWS.validate_python(state["rows"])
+        self._window = RESULTS.validate_python(state["window"])
+        self._spikes = COUNT.validate_python(state["spikes"])
+        self._losses.extend(LOSSES.validate_python(state["losses"]))

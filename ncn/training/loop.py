@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -20,6 +20,7 @@ from ncn.settings import Train
 from ncn.training.log import LogRow, TrainingLog
 from ncn.training.optimizer import learning_rate
 from ncn.training.processes import processes, rank
+from ncn.training.row_order import row_order
 from ncn.training.states import States
 from ncn.training.step import Engine, NonFiniteError
 
@@ -44,18 +45,6 @@ def count_steps(n_rows: int, train: Train) -> int:
             f" {train.grad_accum_steps}"
         )
     return steps
-
-
-def row_order(n_rows: int, seed: int, start: int = 0) -> Iterator[int]:
-    """Endless row numbers, each epoch a permutation of its own; the same for every arm.
-
-    The first `start` are left out: those that an interrupted run has seen.
-    """
-    stream = torch.Generator().manual_seed(seed)
-    while True:
-        epoch = torch.randperm(n_rows, generator=stream)
-        yield from epoch[start:].tolist()
-        start = max(0, start - n_rows)
 
 
 def evenly_spread(rows: AnyRows, wanted: int) -> AnyRows:
@@ -132,9 +121,7 @@ def train_model(
     if validation is not None:
         validation = evenly_spread(validation, train.validation.sequences)
     engine, log = Engine(model, train, seed), TrainingLog()
-    if state := _from_first(states.newest() if states else None):
-        engine.load_state_dict(state["engine"])
-        log.load_state_dict(state["log"])
+    go_on(engine, log, states)
     order = row_order(len(rows), seed, start=engine.steps * batch)
     shown = time.monotonic()
     first = rank() == 0
@@ -221,6 +208,33 @@ def _seen(row: LogRow, max_steps: int, sample: str) -> str:
     measured = "" if row.val_loss is None else f", validation loss {row.val_loss:.4f}"
     text = f": {' '.join(sample.split())}" if sample else ""
     return f"step {row.step:,} of {max_steps:,}: loss {row.loss:.4f}{measured}{text}"
+
+
+def go_on(engine: Engine, log: TrainingLog, states: States | None) -> None:
+    """Take up what the newest state holds, if there is one. To be called by every rank.
+
+    Args:
+        engine: new.
+        log: new.
+        states: of the first rank.
+
+    Raises:
+        InputError: it is none of this engine's.
+    """
+    state = _from_first(states.newest() if states else None)
+    if state is None:
+        return
+    try:
+        engine.load_state_dict(state["engine"])
+        log.load_state_dict(state["log"])
+        if engine.steps != state["step"]:
+            raise ValueError(f"steps are {engine.steps}")
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{states.last_good if states else 'the state'}: it does not fit this run ({why}):"
+            " delete it, and the same command goes on from the one before it"
+        ) from None
 
 
 def _from_first(state: dict[str, Any] | None) -> dict[str, Any] | None:

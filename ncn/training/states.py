@@ -6,50 +6,35 @@
         000000450.DIGEST.pt
         finished                the md5 of its outputs: they are written, maybe not yet recorded
 
-It lies outside the stage's outputs, which DVC deletes before it starts a stage again, and in the
-main repository also where DVC runs an experiment in a folder of its own. KEY names everything that
-the result depends on, so a state never continues another experiment.
+KEY names everything that the result depends on, so a state never continues another experiment.
 
 Nothing random is in it: the order of the rows and the dropout are streams named by seed and step.
 """
 
-import fcntl
 import hashlib
 import json
 import os
-import pickle
 import re
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 
 from ncn.common.dvc_cache import holds
-from ncn.common.errors import InputError
-from ncn.common.files import md5_of_directory, replacing, sha256_of, write_text
+from ncn.common.files import as_written, md5_of_directory, replacing, sha256_of, write_text
 from ncn.common.progress import say
+from ncn.common.scratch import PATIENCE, is_locked, locked, scratch
 from ncn.settings import ModelConfig, Saving, Train, read_yaml
+from ncn.settings.stage_inputs import stage_source
 from ncn.training.processes import processes
 
 FINISHED = "finished"
 FORMAT = 1  # of the files: another one is not read
 KEPT = 2
-PATIENCE = 30.0  # seconds; a trainer that was told to stop may be in the middle of a long step
-
-
-def training_source(definition: str | Path = "dvc.yaml", stage: str = "train") -> dict[str, str]:
-    """The sha256 of every module that `stage` declares, by file or by folder.
-
-    That dvc.yaml declares all that computes is a test's business, and DVC's view of what makes a
-    model stale is then ours too.
-    """
-    deps = [Path(dep) for dep in read_yaml(definition)["stages"][stage]["deps"]]
-    files = [file for dep in deps for file in ([dep] if dep.is_file() else dep.rglob("*.py"))]
-    return {str(file): sha256_of(file) for file in sorted(files) if file.suffix == ".py"}
 
 
 def state_key(
@@ -62,7 +47,7 @@ def state_key(
         train: the optimiser's settings.
         seed: of initialisation, row order and dropout.
         data: the digest of the rows.
-        source: the digest of each module, see `training_source`.
+        source: the digest of each module, see `stage_source`.
     """
     named = {
         "model": config.model_dump(mode="json"),
@@ -77,11 +62,6 @@ def state_key(
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def scratch() -> Path:
-    """Where states lie: in the main repository, also for DVC's experiments in temporary folders."""
-    return Path(os.environ.get("DVC_ROOT", "")) / ".scratch"
-
-
 def states_of(
     run: str,
     config: ModelConfig,
@@ -92,7 +72,7 @@ def states_of(
     stage: str = "train",
 ) -> "States":
     """The states of a run of `stage` with everything its result depends on: see `state_key`."""
-    key = state_key(config, train, seed, data, training_source(stage=stage))
+    key = state_key(config, train, seed, data, stage_source(stage))
     return States(scratch() / f"{run}-{key}", saving)
 
 
@@ -104,7 +84,7 @@ class States:
     """The states of one training run, its folder locked between `with` and the end of it.
 
     Args:
-        folder: see `scratch`.
+        folder: below `ncn.common.scratch.scratch()`.
         saving: how often to save.
         patience: seconds to wait for another process to let go of the folder.
 
@@ -122,7 +102,7 @@ class States:
         self._tried_at = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._lock = _locked(self.folder, self._patience)
+        self._lock = locked(self.folder, "trains", self._patience)
         prune(self.folder.parent, self.folder)
         return self
 
@@ -223,49 +203,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise DamagedError("its sha256 is not the one in its name")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise DamagedError(f"not a state: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # a broken file makes torch raise anything
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DamagedError(f"not a state: {why}") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise DamagedError("written by another version")
+    if state.get("step") != int(name[1]):
+        raise DamagedError("its step is not the one in its name")
     return state
-
-
-def _locked(folder: Path, patience: float) -> IO[str]:
-    """The open lock of `folder`; whoever holds it trains. It falls when the process ends.
-
-    Raises:
-        InputError: another process holds it for longer than `patience` seconds.
-    """
-    deadline = time.monotonic() + patience
-    waiting = False
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 (held, not read)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = f"process {lock.read().strip() or 'unknown'} trains in {folder}"
-            lock.close()
-            if time.monotonic() >= deadline:
-                raise InputError(f"{holder}: wait until it ends, or stop it") from None
-            if not waiting:
-                say(f"{holder}: waiting up to {patience:.0f} s for it to end")
-                waiting = True
-            time.sleep(0.2)
-            continue
-        if _same_file(lock, folder / "lock"):
-            lock.truncate(0)
-            print(os.getpid(), file=lock, flush=True)
-            return lock
-        lock.close()  # its folder was deleted meanwhile
-
-
-def _same_file(file: IO[str], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def prune(root: Path, mine: Path) -> None:
@@ -299,24 +244,16 @@ def unfinished(root: Path) -> list[Unfinished]:
         if files and not (folder / FINISHED).exists():
             step = int(files[-1].name.split(".")[0])
             size = sum(file.stat().st_size for file in files)
-            found.append(Unfinished(folder, step, size, _is_locked(lock)))
+            found.append(Unfinished(folder, step, size, is_locked(lock)))
     return found
-
-
-def _is_locked(path: Path) -> bool:
-    with open(path, encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def recorded(stage: str, output: Path) -> str | None:
     """The md5 that dvc.lock has of a stage's output, a folder; None: of none."""
     lock = read_yaml("dvc.lock") if Path("dvc.lock").exists() else {}
-    outs = lock.get("stages", {}).get(stage, {}).get("outs", [])
-    return next((out["md5"] for out in outs if out["path"] == str(output)), None)
+    with as_written("dvc.lock"):
+        outs = lock.get("stages", {}).get(stage, {}).get("outs", [])
+        return next((out["md5"] for out in outs if out["path"] == str(output)), None)
 
 
 def _sync(folder: Path) -> None:

@@ -48,6 +48,9 @@ class NonFiniteError(InputError):
     """A loss, penalty or gradient that is not finite: the weights are those before the step."""
 
 
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # of AdamW, for each parameter
+
+
 class Engine:
     """Trains `model`, one batch at a time.
 
@@ -228,14 +231,25 @@ class Engine:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned, the same on every rank."""
-        self.steps = state["steps"]
+        """Go on from a state that `state_dict` returned, the same on every rank.
+
+        Raises:
+            ValueError: steps or moments are not what `state_dict` returns; or what torch raises.
+        """
+        if not isinstance(steps := state["steps"], int) or steps < 0:
+            raise ValueError(f"steps are {steps!r}")
+        self.steps = steps
         if self._sharding:
             self._sharding.load(self._trained, self._optimizer, state["model"], state["optimizer"])
         else:
             self.model.load_state_dict(state["model"])
             parameters = dict(self.model.named_parameters())
             for name, moments in state["optimizer"]["state"].items():
+                shape = parameters[name].shape
+                if set(moments) != MOMENTS or any(
+                    value.shape not in ((), shape) for value in moments.values()
+                ):
+                    raise ValueError(f"the moments of {name} are not those of such a tensor")
                 # Copied: the optimiser would change them in place.
                 self._optimizer.state[parameters[name]] = {
                     key: value.to(self._device, copy=True) for key, value in moments.items()

@@ -22,6 +22,7 @@ from typing import Any
 from ncn.common.errors import InputError
 from ncn.common.files import md5_of_listing
 from ncn.settings.yaml12 import read_yaml
+from ncn.studies.tools import head
 
 LOCK = Path("dvc.lock")
 COMMITS = 100  # of a file or folder that are looked through for the recorded version
@@ -144,6 +145,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Record the stages for which only comments, layout and docstrings changed; name the others."""
+    head()  # what was recorded is looked for in git
     locked = read_yaml(LOCK)["stages"]
     accepted = []
     for stage, changes in stale().items():

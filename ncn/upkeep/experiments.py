@@ -16,6 +16,7 @@ from ncn.common.errors import InputError
 from ncn.common.nested import changed_keys, leaves
 from ncn.common.paths import SUMMARY
 from ncn.settings.yaml12 import parse_yaml
+from ncn.studies.tools import head
 
 REFERENCE = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
 SHOWN = 3  # changed settings of an experiment
@@ -51,12 +52,10 @@ def experiments(arm: str | None = None) -> list[Row]:
     Raises:
         InputError: not in a git repository, or no experiment has such an arm.
     """
+    commit = head()
     listed = git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", "refs/exps")
-    head = git("rev-parse", "HEAD")
-    if listed is None or head is None:
-        raise InputError("not in a git repository with a commit: go to the project's folder")
-    rows = [Row("(committed)", head[:7], "", found(*content(head.strip()), arm))]
-    for reference in map(REFERENCE.fullmatch, listed.splitlines()):
+    rows = [Row("(committed)", commit[:7], "", found(*content(commit), arm))]
+    for reference in map(REFERENCE.fullmatch, (listed or "").splitlines()):
         if reference is None:  # DVC's own, of a queue for one
             continue
         base, name = reference[1] + reference[2], reference[3]

@@ -5,9 +5,13 @@ python -m ncn tidy [--dry-run]
 
 import argparse
 
+from ncn.common.dvc_cache import why_unknown
 from ncn.common.leftovers import remove_unnamed
+from ncn.common.scratch import is_locked, scratch
 from ncn.settings import load_params
-from ncn.training.states import scratch, unfinished
+from ncn.training.states import unfinished
+
+NO_COPY = "DVC's cache has no copy"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +29,16 @@ def run(arguments: argparse.Namespace) -> None:
     would = "would be removed" if arguments.dry_run else "removed"
     for place in removed:
         print(f"{would}: {place}")
+    unknown = why_unknown() if kept else None
+    why = f"DVC cannot say what its cache holds ({unknown})" if unknown else NO_COPY
     for place in kept:
-        print(f"kept: {place}: DVC's cache has no copy; if it is not needed, rm -r {place}")
+        print(f"kept: {place}: {why}; if it is not needed, rm -r {place}")
     for state in unfinished(scratch()):
         doing = "trains now" if state.trains else f"if it is not needed, rm -r {state.folder}"
         print(f"kept: {state.folder}: step {state.step:,}, {state.size / 1e6:.0f} MB; {doing}")
+    for folder in sorted(scratch().glob("tokenize-*")):
+        size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+        doing = "tokenizes now" if is_locked(folder / "lock") else f"rm -r {folder}"
+        print(f"kept: {folder}: {size / 1e6:.0f} MB of token ids, unfinished; {doing}")
     if not removed and not kept:
         print("nothing is there that params.yaml does not name")

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import nct as noncentral
 from scipy.stats import t as student
 
-from ncn.analysis.comparison import compare, in_words
+from ncn.analysis.comparison import as_table, compare, in_words
 from ncn.common.errors import InputError
 from ncn.common.files import write_json
 from ncn.common.paths import cluster_losses, evaluation_metrics, run_name, training_metrics
@@ -387,3 +387,11 @@ def test_an_arm_scored_on_other_text_is_not_compared() -> None:
         path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
     _, full = compare(["baseline", "ncn"], SEEDS, DECLARED, 499, 0.01, 42)
     assert "scores other text than baseline" in full["in_words"]["ncn"]
+
+
+def test_the_table_that_plots_diff_shows_has_the_baseline_and_each_difference_in_nats() -> None:
+    found = {"delta_loss": [-0.02, -0.03, -0.01], "delta_ppl": [-0.2, -0.3, -0.1]}
+    assert as_table({"differences": {"ncn": found}}) == [
+        {"arm": "baseline", "difference": 0.0, "low": 0.0, "high": 0.0},
+        {"arm": "ncn", "difference": -0.02, "low": -0.03, "high": -0.01},
+    ]

@@ -358,12 +358,15 @@ def test_the_warm_up_does_not_count_and_fp32_has_no_scaler():
     assert stability(rows, warmup_steps=100)["steps"] == 5  # the last row, where all is warm-up
 
 
-def test_the_published_penalty_stays_in_the_range_of_untrained_control_networks():
-    penalty = published_penalty(read_tsv(ROOT / PUBLISHED_RUN))
+def test_the_published_penalty_stays_in_the_range_of_untrained_control_networks(tmp_path):
+    penalty = published_penalty(ROOT / PUBLISHED_RUN)
     assert penalty["at_zero"] == pytest.approx(0.00338, abs=5e-6)
     assert (penalty["points"], penalty["points_outside"]) == (793, 0)
-    moved = published_penalty([{"reg": "0.0034"}, {"reg": "0.0031"}, {"reg": "0.0037"}])
-    assert moved["points_outside"] == 2
+    (tmp_path / "moved.tsv").write_text("reg\n0.0034\n0.0031\n0.0037\n")
+    assert published_penalty(tmp_path / "moved.tsv")["points_outside"] == 2
+    (tmp_path / "other.tsv").write_text("reg\n0.0034\nmuch\n")
+    with pytest.raises(InputError, match=r"other\.tsv: not as a stage writes it"):
+        published_penalty(tmp_path / "other.tsv")
 
 
 def test_a_log_that_cannot_be_used_leaves_the_others_and_says_why(tmp_path, monkeypatch):

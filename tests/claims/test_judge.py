@@ -28,6 +28,7 @@ from ncn.published_run import (
     PUBLISHED_HEATMAPS,
     PUBLISHED_SETTINGS,
     differences_to_published,
+    rows_beside_published,
 )
 from ncn.settings import Params
 from ncn.signals import SIGNALS
@@ -557,7 +558,7 @@ def test_another_experiment_cannot_test_the_published_perplexities(params: Param
 def every_setting(params: Params) -> set[str]:
     return {
         f"{section}.{name}"
-        for section in ("data", "tokenizer", "split", "model", "train", "ncn")
+        for section in ("data", "tokenizer", "text", "split", "model", "train", "ncn")
         for name in type(getattr(params, section)).model_fields
     }
 
@@ -567,6 +568,19 @@ def test_every_setting_either_has_a_published_value_or_is_free(published: Params
     assert every_setting(published) == named | FREE_SETTINGS
     assert not named & FREE_SETTINGS
     assert differences_to_published(published) == []
+
+
+def test_the_published_text_makes_the_published_rows_or_it_is_said(published: Params) -> None:
+    theirs = {"train": 1_016_288, "val": 53_488}
+    text = [file.sha256 for file in published.data.hub.files]
+    assert rows_beside_published(text, published, theirs) == "as many sequences as published"
+    words = rows_beside_published(text, published, theirs | {"val": 1})
+    assert words == "published: 1,016,288 training, 53,488 validation"
+    assert rows_beside_published(["0" * 64], published, theirs) is None
+    for section, change in (("split", {"unit": "story"}), ("model", {"context_length": 256})):
+        other = getattr(published, section).model_copy(update=change)
+        other_run = published.model_copy(update={section: other})
+        assert rows_beside_published(text, other_run, theirs) is None
 
 
 @pytest.mark.parametrize(

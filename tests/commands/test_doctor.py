@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,14 @@ def test_settings_that_the_pipeline_refuses_are_said(here: Path) -> None:
     assert "no params.yaml here" in doctor.folder().words
 
 
+def test_a_folder_without_git_is_a_problem_unless_dvc_was_told_of_it(here: Path) -> None:
+    shutil.rmtree(".git")
+    assert mark(doctor.folder) == "problem"
+    assert "git init" in doctor.folder().words
+    Path(".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    assert mark(doctor.folder) == "note"
+
+
 def test_outputs_are_all_there_or_none_or_some_are_missing(here: Path) -> None:
     assert mark(doctor.outputs) == "note"
     Path("data/raw").mkdir(parents=True)
@@ -108,6 +117,28 @@ def test_a_remote_is_reached_or_not(here: Path) -> None:
     assert mark(doctor.remote) == "ok"
     Path(".dvc/config.local").write_text("[core\n")
     assert mark(doctor.remote) == "problem"
+
+
+def test_the_package_that_a_remote_needs_is_named_with_its_command(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = {"cloud": "s3://bucket/ncn", "server": "ssh://host/ncn", "folder": here}
+    sections = [f"['remote \"{name}\"']\n    url = {url}\n" for name, url in urls.items()]
+    Path(".dvc/config.local").write_text("[core]\n    remote = folder\n" + "".join(sections))
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    assert doctor.remote() == doctor.problem(
+        "s3:// needs dvc-s3, ssh:// needs dvc-ssh: pip install -c requirements.lock 'dvc[s3,ssh]'"
+    )
+    monkeypatch.setattr(doctor, "find_spec", lambda name: name)  # anything but None: installed
+    assert doctor.remote() == doctor.ok(f"folder {here}")
+
+
+def test_the_extra_for_remotes_is_the_pinned_dvc() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = next(each for each in project["dependencies"] if each.startswith("dvc=="))
+    (remotes,) = project["optional-dependencies"]["remotes"]
+    assert remotes.replace("[ssh,s3]", "") == pinned
+    assert set(doctor.lacking_packages(["file", "remote", "https", ""])) == set()
 
 
 def test_a_state_that_cannot_be_saved_is_said(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

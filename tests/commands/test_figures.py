@@ -46,7 +46,7 @@ def test_all_figures_in_every_format_where_one_says(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pie"], "no figure 'pie'; there are result, curves, convergence, brain_scan"),
+        (["pie"], "no figure 'pie'; there are result, robustness, curves,"),
         (["--format", "gif"], "--format 'gif'; it must be one of svg, png, pdf"),
         (["--width", "wide"], "--width 'wide'; it must be a number with in, mm, cm or pt"),
         (["--width", "1.2.3in"], "--width '1.2.3in'; it must be"),

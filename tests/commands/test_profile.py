@@ -4,16 +4,19 @@ import re
 import shutil
 from difflib import unified_diff
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from dvc.utils.serialize import modify_yaml
 
 from ncn.__main__ import main
 from ncn.commands.profile import apply_profile
 from ncn.common.errors import InputError
+from ncn.common.nested import leaves
 from ncn.model import build_model
-from ncn.settings import load_params
-from ncn.settings.profiles import Change, overlay
+from ncn.settings import load_params, read_yaml
+from ncn.settings.profiles import Change, experiment, overlay
 from tests.conftest import PARAMS, ROOT, VOCABULARY
 
 PROFILES = ROOT / "profiles"
@@ -157,6 +160,69 @@ def test_only_values_that_differ_are_changes() -> None:
     assert content == {"train": {"lr": 6.0e-4, "epochs": 1}, "seeds": [1, 2]}
 
 
+ALIASES = """arms:
+  baseline: &none
+    controller: none  # no control
+  plain: *none
+  wide:
+    <<: *none
+    match: none
+  ncn: {signals: &one [gain]}
+  ncn_causal:
+    salience: causal
+    signals: *one
+"""
+
+
+@pytest.fixture
+def aliased(params_path: Path) -> Path:
+    """A copy of the tests' params.yaml whose arms are said by anchors, aliases and merges."""
+    text = re.sub(r"(?ms)^arms:.*?(?=^\S)", ALIASES, BEFORE)
+    assert text != BEFORE
+    params_path.write_text(text, encoding="utf-8")
+    return params_path
+
+
+@pytest.mark.parametrize(
+    ("profile", "keys"),
+    [
+        ("arms: {plain: {controller: static}}", ["arms.plain.controller"]),
+        ("arms: {baseline: {match: none}}", ["arms.baseline.match"]),
+        ("arms: {ncn: {signals: [precision]}}", ["arms.ncn.signals"]),
+        ("arms: {new: &n {controller: static}, newer: *n}", ["arms.new", "arms.newer"]),
+        ("arms: {plain: &n {controller: static}, newer: *n}",
+         ["arms.plain.controller", "arms.newer"]),
+    ],
+)  # fmt: skip
+def test_an_overlay_changes_what_it_names_also_where_aliases_share_it(
+    aliased: Path, profile: str, keys: list[str]
+) -> None:
+    before = dict(leaves(read_yaml(aliased)))
+    changes = lay(aliased, profile)
+    after = dict(leaves(read_yaml(aliased)))
+    assert [change.key for change in changes] == keys
+    differing = {key for key in before | after if before.get(key) != after.get(key)}
+    assert differing
+    assert all(key.startswith(tuple(keys)) for key in differing)
+
+
+def test_what_is_written_has_no_alias_and_every_comment(aliased: Path) -> None:
+    before = read_yaml(aliased)
+    lay(aliased, "seed: 7")
+    text = aliased.read_text(encoding="utf-8")
+    assert not any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
+    assert not re.search(r"[&*]\w+|<<", re.sub("#.*", "", text))
+    assert "# no control" in text
+    assert read_yaml(aliased) == before | {"seed": 7}
+
+
+def test_a_profile_laid_in_memory_changes_what_it_names(aliased: Path) -> None:
+    (aliased.parent / "mine.yaml").write_text("arms: {plain: {controller: static}}")
+    params = experiment("mine", aliased, aliased.parent)
+    arms = ("baseline", "plain", "wide")
+    assert [params.control_network(arm).controller for arm in arms] == ["none", "static", "none"]
+
+
 @pytest.mark.parametrize("small", ["1e-05", "'1e-05'", "1.0e-5"])
 def test_a_small_number_stays_a_number_however_it_is_written(params_path: Path, small: str) -> None:
     lay(params_path, f"train: {{lr: {small}}}")
@@ -183,15 +249,19 @@ def test_each_ablation_changes_one_thing_of_the_causal_arm_and_can_be_built(
 ) -> None:
     apply_profile("ablations", params_path, PROFILES)
     params = load_params(params_path)
-    causal = params.control_network("ncn_causal").model_dump()
+
+    def settings_of(arm: str) -> dict[str, Any]:
+        return params.control_network(arm).model_dump() | params.train_of(arm).model_dump()
+
+    causal = settings_of("ncn_causal")
     differing = {}
     for arm in set(params.arms) - {"baseline", "ncn", "ncn_causal", "run_1", "static"}:
-        mine = params.control_network(arm).model_dump()
+        mine = settings_of(arm)
         differing[arm] = {key for key in causal if mine[key] != causal[key]}
         assert build_model(params, arm, VOCABULARY, 1).control is not None
     assert all(len(keys) == 1 for keys in differing.values()), differing
     assert set.union(*differing.values()) == {
-        "signals", "homeostatic_lambda", "init", "frozen", "salience",
+        "signals", "homeostatic_lambda", "init", "frozen", "salience", "precision_max", "decay",
     }  # fmt: skip
     assert params.control_network("static").controller == "static"
     weights = {arm: params.control_network(arm).homeostatic_lambda for arm in params.arms}

@@ -13,10 +13,17 @@ from ncn.commands.readme import DVC_LOCK, block, filled
 from ncn.commands.summary import committed, table
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
-from ncn.common.paths import COMPARISON, PUBLISHED_RUN, SUMMARY, evaluation_metrics, run_name
-from ncn.common.tsv import read_tsv
+from ncn.common.paths import (
+    COMPARISON,
+    PUBLISHED_RUN,
+    SCALING,
+    SUMMARY,
+    evaluation_metrics,
+    run_name,
+)
 from ncn.published_run import PUBLISHED_RUN_1, published_penalty
 from ncn.settings import Params
+from ncn.studies.headline import NOTHING
 from tests.conftest import ROOT
 from tests.results import write_results
 
@@ -87,9 +94,11 @@ def test_the_source_is_that_of_the_run_and_not_of_the_settings(run: Params) -> N
 
 
 def test_only_the_block_is_written_anew(run: Params) -> None:
-    before = "3.471 is typed\n<!-- result -->\nold\n<!-- /result -->\nso is 1.234\n"
+    studies = "<!-- studies -->\nolder\n<!-- /studies -->\n"
+    before = f"{studies}3.471 is typed\n<!-- result -->\nold\n<!-- /result -->\nso is 1.234\n"
+    SCALING.unlink()
     after = filled(before)
-    assert after == before.replace("old\n", block())
+    assert after == before.replace("older\n", NOTHING).replace("old\n", block())
     assert filled(after) == after
 
 
@@ -112,7 +121,7 @@ def gate(z: float) -> float:
     return 1 / (1 + math.exp(-z))
 
 
-PENALTY = published_penalty(read_tsv(ROOT / PUBLISHED_RUN))
+PENALTY = published_penalty(ROOT / PUBLISHED_RUN)
 # Figures that prose may tell, by the sentence, and what they are: read here, made nowhere.
 TRUE = {
     r"perplexity of\s+([\d.]+) for (\d+) M parameters": [

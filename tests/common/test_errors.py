@@ -37,6 +37,12 @@ def test_bad_input_is_one_line_and_status_1() -> None:
     assert ending.value.code == "error: key: value is not allowed"  # printed, status 1
 
 
+def test_a_name_with_a_line_end_leaves_the_message_a_line() -> None:
+    with pytest.raises(SystemExit) as ending:
+        run_command(lambda: fails("a\nb\x1b[2J: é"))
+    assert ending.value.code == r"error: a\nb\x1b[2J: é"
+
+
 def test_an_interrupt_never_counts_as_success() -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt

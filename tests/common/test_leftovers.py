@@ -1,10 +1,12 @@
 """Runs that params.yaml does not name go, unless that would lose them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
 
+from ncn.common.dvc_cache import why_unknown
 from ncn.common.leftovers import remove_unnamed
 from ncn.common.paths import CACHED_RUNS, COPIED_RUNS, MODELS, SCORED, TUNED
 
@@ -45,6 +47,12 @@ def test_only_what_comes_back_from_the_cache_or_is_a_copy_goes(project: Path) ->
         *(f"{folder}/ncn-2.tsv" for folder in COPIED_RUNS),
     }
     assert remove_unnamed(["ncn"], [1]).kept == [Path("data/scores/ncn-2"), Path("data/tuning/old")]
+
+
+def test_what_the_cache_holds_is_unknown_without_a_repository(project: Path) -> None:
+    assert why_unknown() is None
+    shutil.rmtree(".dvc")
+    assert "not inside of a DVC repository" in (why_unknown() or "")
 
 
 def test_a_model_that_was_changed_by_hand_stays(project: Path) -> None:

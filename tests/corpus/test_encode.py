@@ -1,18 +1,21 @@
 """Tokens on disk: lossless, split without overlap, refused when damaged."""
 
+import shutil
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ncn.common.errors import InputError
-from ncn.corpus.encode import write_corpus
 from ncn.corpus.rows import open_rows, open_tasks
 from ncn.corpus.split import PARTS, choose_parts
-from ncn.corpus.text import read_stories
 from ncn.corpus.tokenizer import load_tokenizer
 from ncn.settings import END_OF_TEXT, Split
-from tests.corpus.vocabulary import TEXT, write
+from ncn.text.stories import read_stories
+from tests.corpus.vocabulary import TEXT, write, write_files
 
 
 @pytest.mark.parametrize("unit", ["sequence", "tail"])
@@ -24,7 +27,7 @@ def test_rows_are_the_text_and_train_and_validation_share_none(
     tokenizer = load_tokenizer(vocabulary)
     stream = [i for s in read_stories([tmp_path / "text.txt"])
               for i in [*tokenizer.encode(s), tokenizer.end_of_text]]  # fmt: skip
-    assert meta["tokens"] == len(stream)
+    assert meta.tokens == len(stream)
     every = {tuple(stream[i : i + 17]) for i in range(0, len(stream) - 16, 16)}
     mine = [tuple(row) for part in (train, validation) for row in part.tolist()]
     assert len(mine) == (len(stream) - 1) // 16
@@ -51,9 +54,7 @@ def test_bytes_per_token_counts_the_bytes_of_the_targets(tmp_path: Path, vocabul
     meta = write(tmp_path, vocabulary, "tail")
     rows = open_rows(tmp_path, "val")
     text = load_tokenizer(vocabulary).decode(rows[:, 1:].ravel().tolist())
-    validation = meta["val"]
-    assert isinstance(validation, dict)
-    assert validation["bytes_per_token"] == len(text.encode()) / rows[:, 1:].size
+    assert meta.val.bytes_per_token == len(text.encode()) / rows[:, 1:].size
 
 
 @pytest.mark.parametrize("unit", ["story", "sequence", "tail"])
@@ -78,8 +79,8 @@ def test_a_rows_task_is_the_file_that_it_begins_in(
     split = Split(unit=unit, validation=0.3, tuning=0.2)  # type: ignore[arg-type]
     parts = choose_parts(211, split, 42)
     tokenizer = load_tokenizer(vocabulary)
-    meta = write_corpus(files, parts, tokenizer, split, 16, 42, tmp_path)
-    assert meta["tasks"] == 4
+    meta = write_files(files, vocabulary, split, 16, 42, tmp_path)
+    assert meta.tasks == 4
     # Which file a token of the corpus is of, counted anew: by the text before it.
     streams: dict[str, list[tuple[int, int]]] = {part: [] for part in PARTS}
     of_story = iter(parts)
@@ -107,7 +108,85 @@ def test_the_digest_of_the_tokens_covers_their_tasks(tmp_path: Path, vocabulary:
     files[0].write_text(halves[0], encoding="utf-8")
     files[1].write_text(halves[1] + halves[2], encoding="utf-8")
     split = Split(unit="story", validation=0.05, tuning=0.0)
-    parts = choose_parts(200, split, 42)
-    twice = write_corpus(files, parts, load_tokenizer(vocabulary), split, 16, 42, tmp_path)
-    assert twice["tokens"] == once["tokens"]
-    assert twice["digest"] != once["digest"]
+    twice = write_files(files, vocabulary, split, 16, 42, tmp_path)
+    assert twice.tokens == once.tokens
+    assert twice.digest != once.digest
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    unit=st.sampled_from(["story", "sequence", "tail"]),
+    sizes=st.tuples(st.integers(300, 9000), st.integers(300, 9000)),
+    lost=st.sets(st.integers(0, 60), max_size=30),
+)
+def test_ranges_of_any_size_and_work_lost_anywhere_give_the_same_bytes(
+    vocabulary: Path, unit: str, sizes: tuple[int, int], lost: set[int]
+) -> None:
+    split = Split(unit=unit, validation=0.1, tuning=0.1)  # type: ignore[arg-type]
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        files = [folder / "a.txt", folder / "b.txt", folder / "document.txt"]
+        for file, text in zip(files, (TEXT[:9000], TEXT[9000:12000], "word " * 3000), strict=True):
+            file.write_text(text, encoding="utf-8")
+        whole, first, second = (folder / name for name in ("whole", "first", "second"))
+        for out in (whole, first, second):
+            out.mkdir()
+        write_files(files, vocabulary, split, 16, 42, whole)
+        write_files(files, vocabulary, split, 16, 42, first, sizes[0])
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        write_files(files, vocabulary, split, 16, 42, second, sizes[1], scratch=scratch)
+        for number in lost:  # as if killed before these were whole
+            (scratch / f"{number:06}.json").unlink(missing_ok=True)
+            (scratch / f"{number:06}.train").unlink(missing_ok=True)
+        write_files(files, vocabulary, split, 16, 42, second, sizes[1], scratch=scratch)
+        assert contents(whole) == contents(first) == contents(second)
+
+
+def test_two_processes_write_the_same_bytes(tmp_path: Path, vocabulary: Path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text(TEXT, encoding="utf-8")
+    split = Split(unit="story", validation=0.1, tuning=0.0)
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    alone.mkdir(), together.mkdir()
+    write_files([file], vocabulary, split, 16, 42, alone)
+    write_files([file], vocabulary, split, 16, 42, together, size=3000, workers=2)
+    assert contents(alone) == contents(together)
+
+
+def test_what_is_whole_is_not_encoded_again(tmp_path: Path, vocabulary: Path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text(TEXT, encoding="utf-8")
+    split = Split(unit="story", validation=0.1, tuning=0.0)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    write_files([file], vocabulary, split, 16, 42, tmp_path, 3000, scratch=scratch)
+    before = {path: path.stat().st_mtime_ns for path in scratch.iterdir()}
+    lost = scratch / "000002.json"
+    lost.unlink()
+    write_files([file], vocabulary, split, 16, 42, tmp_path, 3000, scratch=scratch)
+    anew = {path.name for path in scratch.iterdir() if path.stat().st_mtime_ns != before[path]}
+    assert anew == {f"000002.{kind}" for kind in ("json", *PARTS)}
+
+
+@pytest.mark.parametrize("run", ["x" * 200_000, "a" + " " * 200_000 + "b", "\n" * 200_000 + "."])
+def test_a_run_that_no_encoder_takes_is_refused_by_name(
+    tmp_path: Path, vocabulary: Path, run: str
+) -> None:
+    words = r"text\.txt: the story .* has a run of 200,00\d characters"
+    with pytest.raises(InputError, match=words) as no:
+        write(tmp_path, vocabulary, "story", f"{TEXT}Once upon{run}{END_OF_TEXT}")
+    assert "\n" not in str(no.value)
+
+
+def test_no_room_is_said_after_the_first_range(
+    tmp_path: Path, vocabulary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    with pytest.raises(InputError, match=r"need about .* GB of disk, 0\.0 GB are free: the same"):
+        write(tmp_path, vocabulary, "story")

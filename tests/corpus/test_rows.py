@@ -1,11 +1,17 @@
 """Rows and tasks on disk: refused when they are not what meta.json says."""
 
+import hashlib
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import ncn.corpus.rows
 from ncn.common.errors import InputError
-from ncn.corpus.rows import open_rows, open_tasks
+from ncn.common.files import read_json, write_json
+from ncn.corpus.rows import BlockDigests, open_rows, open_tasks
 from tests.corpus.vocabulary import write
 
 
@@ -20,10 +26,58 @@ def test_a_truncated_bin_is_refused(tmp_path: Path, vocabulary: Path) -> None:
         open_rows(tmp_path, "val")
 
 
+def forge(tmp_path: Path, name: str, content: bytes) -> None:
+    """Change a file, and what meta.json says of it too."""
+    (tmp_path / name).write_bytes(content)
+    part, kind = name.split(".")
+    meta = read_json(tmp_path / "meta.json")
+    digests = BlockDigests(len(content) // meta[part]["rows"])
+    digests.update(content)
+    meta[part]["digests"][kind] = digests.digests()
+    write_json(tmp_path / "meta.json", meta)
+
+
+@pytest.mark.parametrize("kind", ["bin", "tasks"])
+def test_a_flipped_bit_is_refused_wherever_it_lies(
+    tmp_path: Path, vocabulary: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(ncn.corpus.rows, "BLOCK_ROWS", 100)
+    write(tmp_path, vocabulary, "story")
+    opened = open_rows if kind == "bin" else open_tasks
+    path = tmp_path / f"train.{kind}"
+    whole = path.read_bytes()
+    row_bytes = 34 if kind == "bin" else 2
+    n_rows = len(whole) // row_bytes
+    assert len(opened(tmp_path, "train")) == n_rows > 300
+    for place in (0, 99 * row_bytes, 100 * row_bytes, len(whole) // 2, len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        first = place // row_bytes // 100 * 100
+        last = min(first + 99, n_rows - 1)
+        with pytest.raises(
+            InputError, match=rf"train\.{kind}: rows {first} to {last} are not what"
+        ):
+            opened(tmp_path, "train")
+        opened(tmp_path, "val")
+
+
+@given(st.lists(st.integers(0, 700), max_size=9))
+def test_a_block_has_the_same_digest_however_it_came(lengths: list[int]) -> None:
+    content = bytes(index % 251 for index in range(sum(lengths)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ncn.corpus.rows, "BLOCK_ROWS", 10)
+        digests = BlockDigests(34)
+        for begin, length in zip(accumulate([0, *lengths]), lengths, strict=False):
+            digests.update(content[begin : begin + length])
+    blocks = [content[at : at + 340] for at in range(0, len(content), 340)]
+    assert digests.digests() == [hashlib.sha256(block).hexdigest()[:32] for block in blocks]
+
+
 def test_an_id_outside_the_vocabulary_is_refused(tmp_path: Path, vocabulary: Path) -> None:
     write(tmp_path, vocabulary, "story")
     path = tmp_path / "val.bin"
-    path.write_bytes(b"\xff\xff" + path.read_bytes()[2:])
+    forge(tmp_path, "val.bin", b"\xff\xff" + path.read_bytes()[2:])
     with pytest.raises(InputError, match=r"token id 65535 is not below the 300 of meta\.json"):
         open_rows(tmp_path, "val")
 
@@ -35,7 +89,7 @@ def test_damaged_tasks_are_refused(tmp_path: Path, vocabulary: Path) -> None:
     path.write_bytes(whole[:-2])
     with pytest.raises(InputError, match=r"val\.tasks: \d+ bytes, but meta\.json says \d+ numbers"):
         open_tasks(tmp_path, "val")
-    path.write_bytes(b"\x01\x00" + whole[2:])
+    forge(tmp_path, "val.tasks", b"\x01\x00" + whole[2:])
     with pytest.raises(InputError, match=r"val\.tasks: task 1 is not below the 1 of meta\.json"):
         open_tasks(tmp_path, "val")
     path.unlink()

@@ -7,9 +7,9 @@ import pytest
 import tokenizers
 
 from ncn.common.errors import InputError
-from ncn.corpus.text import read_stories
 from ncn.corpus.tokenizer import check_lengths, load_tokenizer, train_tokenizer
 from ncn.settings import END_OF_TEXT
+from ncn.text.stories import read_stories
 from tests.conftest import shared
 from tests.corpus.vocabulary import TEXT
 

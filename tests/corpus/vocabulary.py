@@ -2,15 +2,19 @@
 
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from ncn.corpus.choice import choose_stories
 from ncn.corpus.encode import write_corpus
-from ncn.corpus.split import choose_parts
-from ncn.corpus.text import read_stories
-from ncn.corpus.tokenizer import load_tokenizer, train_tokenizer
-from ncn.settings import END_OF_TEXT, Split
+from ncn.corpus.meta import Meta
+from ncn.corpus.ranges import count_stories
+from ncn.corpus.tokenizer import train_tokenizer
+from ncn.settings import END_OF_TEXT, Split, Text
+from ncn.text.stories import RANGE_BYTES
 
+AS_IT_IS = Text(line_ends=False, mojibake=False, quotes=False, blanks=False, repeats="keep")
 TEXT = "".join(
     f"Story {n}: it’s day {sha256(bytes([n])).hexdigest()}.\n\n“Oh!” said Tom {n}.\n{END_OF_TEXT}\n"
     for n in range(200)
@@ -24,10 +28,39 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def write(tmp_path: Path, vocabulary: Path, unit: str, text: str = TEXT) -> dict[str, object]:
+def write(tmp_path: Path, vocabulary: Path, unit: str, text: str = TEXT) -> Meta:
     file = tmp_path / "text.txt"
     file.write_text(text, encoding="utf-8")
     split = Split(unit=unit, validation=0.05, tuning=0.0)  # type: ignore[arg-type]
-    parts = choose_parts(sum(1 for _ in read_stories([file])), split, 42)
-    tokenizer = load_tokenizer(vocabulary)
-    return write_corpus([file], parts, tokenizer, split, 16, 42, tmp_path)
+    return write_files([file], vocabulary, split, 16, 42, tmp_path)
+
+
+def write_files(
+    files: list[Path],
+    vocabulary: Path,
+    split: Split,
+    context_length: int,
+    seed: int,
+    directory: Path,
+    size: int = RANGE_BYTES,
+    workers: int = 1,
+    scratch: Path | None = None,
+    text: Text = AS_IT_IS,
+) -> Meta:
+    """What the stage does with files and a vocabulary; ranges of `size` bytes."""
+    with TemporaryDirectory() as temporary:
+        scratch = scratch or Path(temporary)
+        corpus = count_stories(files, text, scratch, workers, size)
+        parts, found = choose_stories(corpus, split, seed, scratch, drawn=split.unit == "story")
+        return write_corpus(
+            corpus,
+            parts,
+            found,
+            vocabulary,
+            split,
+            context_length,
+            seed,
+            directory,
+            scratch,
+            workers,
+        )  # fmt: skip

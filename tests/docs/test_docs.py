@@ -1,6 +1,6 @@
 """Every command of README.md and docs/ runs, page by page, in a small clone of the project.
 
-The pipeline runs once; each page has a copy of its result, with a bare repository as `origin`, a
+Each page has a copy of the clone after its first `dvc repro`, with a bare repository as `origin`, a
 folder for a DVC remote and a hub on the loopback interface.
 """
 
@@ -21,12 +21,13 @@ from tests.conftest import ROOT
 from tests.docs.pages import PAGES, blocks, is_shown, parts_of_ncn, text_of, tree_map
 from tests.hub import serve_hub
 from tests.pipeline.rooms import ROOMS
-from tests.project import Project, fresh_clone, isolated
+from tests.project import Project, copied, isolated
 from tests.publish.test_published_checkpoint import published_weights
 
 # Each block that is not run, by its first command. More of them would be pages that nobody checks.
 NOT_RUN = {
     "README.md": ["make test"],
+    "docs/text.md": ["dvc config --local cache.type"],
     "docs/studies.md": ["dvc exp run -S 'tune.lr=", "python -m ncn study run"],
     "docs/machines.md": ["make bench", "dvc exp run -S train.processes=2", "TORCH_DISABLE_SHARE_"],
 }
@@ -34,14 +35,16 @@ STORY = "Once upon a time, there was a cat. The cat saw a big dog, but it was no
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[str]]]:
+def outcomes(
+    finished: Project, varied: tuple[Project, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[str]]]:
     """What became of each page: a line for each command that failed or printed something else."""
     environment = isolated(tmp_path_factory.mktemp("home"))
     for role in ("AUTHOR", "COMMITTER"):
         environment |= {f"GIT_{role}_NAME": "test", f"GIT_{role}_EMAIL": "test@example.org"}
-    done = fresh_clone(tmp_path_factory.mktemp("done") / "project", environment)
-    done.run("dvc", "repro")
-    done.commit("the first run")
+    done = copied(finished, tmp_path_factory.mktemp("done") / "project", environment)
+    # The experiment of docs/running.md finds its models: test_pipeline.py shows what it runs.
+    add_files(varied[0].folder / ".dvc/cache", done.folder / ".dvc/cache")
     with serve_hub() as hub, ThreadPoolExecutor(2) as pool:
         environment |= {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": "hf_test", "NO_PROXY": "127.0.0.1"}
         longest_first = sorted(PAGES, key=lambda page: -text_of(page).count("dvc exp run"))
@@ -52,10 +55,18 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fut
         }
 
 
+def add_files(source: Path, target: Path) -> None:
+    """Copy the files that `target` has not; those that it has may be read-only."""
+    for file in source.rglob("*"):
+        copy = target / file.relative_to(source)
+        if file.is_file() and not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy)
+
+
 def prepared(done: Project, folder: Path, environment: dict[str, str]) -> Project:
     """A copy of the finished clone, with an origin, and with the files that pages speak of."""
-    shutil.copytree(done.folder, folder / "project", symlinks=True)
-    clone = Project(folder / "project", environment)
+    clone = copied(done, folder / "project", environment)
     clone.run("git", "init", "-q", "--bare", str(folder / "origin.git"))
     clone.run("git", "remote", "add", "origin", str(folder / "origin.git"))
     clone.run("git", "push", "-q", "origin", "HEAD")
@@ -122,8 +133,8 @@ def test_a_page_names_only_what_exists(page: str) -> None:
 
 
 def test_pages_are_short() -> None:
-    """One screen or two; the README without its result."""
-    result = re.compile(r"<!-- result -->.*?<!-- /result -->", re.DOTALL)
+    """One screen or two; the README without what studies found and its result."""
+    result = re.compile(r"<!-- (result|studies) -->.*?<!-- /\1 -->", re.DOTALL)
     lengths = {page: len(result.sub("", text_of(page)).splitlines()) for page in PAGES}
     assert lengths.pop("README.md") <= 85
     assert {page: length for page, length in lengths.items() if length > 110} == {}

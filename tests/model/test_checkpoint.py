@@ -57,6 +57,10 @@ def saved(tiny: Params, tmp_path: Path) -> Path:
         ({"n_heads": 5}, "d_model 32 is not divisible by n_heads 5"),
         ({"vocab_size": "many"}, "vocab_size"),
         ({"surprise": 1}, "surprise"),
+        ({"n_layers": 9999}, r"config\.json: n_layers is 9999, but model\.safetensors has"),
+        ({"d_model": 10**6, "n_heads": 1}, r"config\.json: d_model is 1000000, but"),
+        ({"n_layers": 10**6}, r"config\.json: n_layers: it should be less than or equal to 10000"),
+        ({"d_ff": 999_999}, r"config\.json: d_ff is 999999, but"),
     ],
 )
 def test_a_model_of_another_shape_is_refused(
@@ -65,6 +69,42 @@ def test_a_model_of_another_shape_is_refused(
     config = json.loads((saved / "config.json").read_text())
     (saved / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(InputError, match=words):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"heads": 3}, "d_model 32 is not divisible by the heads 3 of the salience pooling"),
+        ({"hidden": 10**12}, r"control\.hidden is 1000000000000, but"),
+        ({"tasks": 60_000}, r"control\.tasks is 60000, but"),
+    ],
+)
+def test_a_control_network_that_cannot_be_is_refused(
+    saved: Path, change: dict[str, object], words: str
+) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    config["control"] |= change
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=words):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float8_e4m3fn, torch.int32])
+def test_weights_of_another_type_are_refused(saved: Path, dtype: torch.dtype) -> None:
+    weights = saved / "model.safetensors"
+    save_file({name: each.to(dtype) for name, each in load_file(weights).items()}, weights)
+    with pytest.raises(InputError, match=r"is of type \w+; models are kept in F32"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused(saved: Path, value: float) -> None:
+    weights = saved / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["norm.weight"][3] = value
+    save_file(tensors, weights)
+    with pytest.raises(InputError, match=r"norm\.weight has values that are not finite"):
         load_model(saved)
 
 

@@ -8,9 +8,7 @@ import torch
 
 from ncn.common.errors import InputError
 from ncn.corpus.conditions import Conditions
-from ncn.corpus.encode import write_corpus
 from ncn.corpus.rows import open_rows
-from ncn.corpus.split import choose_parts
 from ncn.corpus.tokenizer import load_tokenizer, train_tokenizer
 from ncn.model import LanguageModel, build_model
 from ncn.model.control import ControlNetwork
@@ -20,6 +18,7 @@ from ncn.settings import END_OF_TEXT, Params, Split
 from ncn.training.loop import train_model
 from ncn.training.step import Engine
 from tests.conftest import VOCABULARY, with_arm
+from tests.corpus.vocabulary import write_files
 
 CPU = torch.device("cpu")
 PLAIN = ["Tom ran to the big house by the sea", "A bird sat down"] * 20
@@ -35,8 +34,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file, stories in zip(files, (PLAIN, SPOKEN), strict=True):
         file.write_text("".join(story + END_OF_TEXT for story in stories), encoding="utf-8")
     split = Split(unit="story", validation=0.2, tuning=0.0)
-    parts = choose_parts(80, split, 1)
-    write_corpus(files, parts, load_tokenizer(directory / "tokenizer"), split, 12, 1, directory)
+    write_files(files, directory / "tokenizer", split, 12, 1, directory)
     return directory
 
 
@@ -95,8 +93,7 @@ def test_a_slider_that_measures_nothing_is_refused(tiny: Params, tmp_path: Path)
     file = tmp_path / "plain.txt"
     file.write_text(END_OF_TEXT.join(PLAIN))
     split = Split(unit="story", validation=0.2, tuning=0.0)
-    parts = choose_parts(40, split, 1)
-    write_corpus([file], parts, load_tokenizer(tmp_path / "tokenizer"), split, 12, 1, tmp_path)
+    write_files([file], tmp_path / "tokenizer", split, 12, 1, tmp_path)
     with pytest.raises(InputError, match=r"ncn\.sliders: dialogue is 0 in every training row"):
         training_rows(tmp_path, model_with(tiny, sliders=["dialogue"]))
 

@@ -9,7 +9,8 @@ from tests.conftest import ROOT
 PACKAGES = ("ncn", "stages", "kernels")
 # A room uses itself and those before it. The ground first; what people call comes last.
 ROOMS = (
-    "common", "signals", "settings", "published_run", "statistics", "sources", "corpus", "model",
+    "common", "signals", "settings", "published_run", "statistics", "sources", "text", "corpus",
+    "model",
     "generation", "training", "scoring", "scan", "analysis", "figures", "claims", "report",
     "publish", "benchmark", "studies", "commands", "upkeep", "__main__",
 )  # fmt: skip

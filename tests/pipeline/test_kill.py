@@ -50,7 +50,7 @@ def test_two_processes_killed_end_as_if_nothing_had_happened(tmp_path: Path) -> 
     project = fresh_clone(tmp_path / "project", isolated(tmp_path / "home"))
     path = project.folder / "params.yaml"
     params = YAML().load(path)
-    params["train"].update({"processes": 2, "epochs": 0.6})
+    params["train"].update({"processes": 2, "epochs": 0.4})
     params["saving"]["every_steps"] = 10
     YAML().dump(params, path)
     project.run("dvc", "repro", "tune@ncn")

@@ -27,9 +27,11 @@ from ncn.sources.stories import write_stories
 from tests.conftest import PARAMS, SHARED
 from tests.hub import serve_hub
 from tests.pipeline.test_pipeline_definition import STAGES
-from tests.project import Project, fresh_clone, isolated
+from tests.project import Project, copied, fresh_clone, isolated
 
 ARMS = ("baseline", "ncn", "ncn_causal")
+# Not `scaling`, which is of studies alone.
+AFTER_EVALUATION = {"compare", "robustness", "convergence", "brain_scan", "generate", "report"}
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +46,11 @@ def ran(output: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Project:
-    """A clone after its first `dvc repro`, committed."""
-    clone = fresh_clone(tmp_path_factory.mktemp("project"), environment)
-    clone.run("dvc", "repro")
-    clone.commit("the first run")
-    return clone
+def project(
+    finished: Project, tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
+) -> Project:
+    """A copy of the clone after its first `dvc repro`, committed."""
+    return copied(finished, tmp_path_factory.mktemp("project") / "project", environment)
 
 
 def test_the_arms_stand_side_by_side(project: Project) -> None:
@@ -100,7 +101,7 @@ def test_a_fresh_clone_sees_that_nothing_changed(project: Project, tmp_path: Pat
     clone = Project(tmp_path / "clone", project.environment)
     lines = clone.run("dvc", "repro", "--dry", "--allow-missing").splitlines()
     stages = [line for line in lines if line.startswith("Stage")]
-    assert len(stages) == 16
+    assert len(stages) == 18
     assert all("didn't change, skipping" in line for line in stages)
 
 
@@ -108,7 +109,7 @@ def test_a_second_run_from_nothing_makes_the_same_lock(project: Project, tmp_pat
     project.run("git", "clone", "-q", str(project.folder), str(tmp_path / "clone"))
     clone = Project(tmp_path / "clone", project.environment)
     # Forced: files in git (metrics, plots) would let a plain repro skip the later stages.
-    assert len(ran(clone.run("dvc", "repro", "--force"))) == 16
+    assert len(ran(clone.run("dvc", "repro", "--force"))) == 18
     assert clone.lock == project.lock
     assert clone.run("git", "status", "--porcelain") == ""
 
@@ -175,22 +176,26 @@ def test_a_stage_declares_every_setting_it_reads_and_no_other(
 
 
 def test_one_setting_reruns_only_what_depends_on_it_and_the_metrics_show_it(
-    project: Project,
+    finished: Project,
+    varied: tuple[Project, str],
+    tmp_path: Path,
+    environment: dict[str, str],
 ) -> None:
-    before = project.metrics("summary.json")
-    output = project.run("dvc", "exp", "run", "-S", "ncn.hidden=16")
+    before = finished.metrics("summary.json")
+    experiment, output = varied
+    project = copied(experiment, tmp_path / "project", environment)
     # The baseline too: its width restores the parameter count of `ncn`.
     arms = {f"{stage}@{arm}" for stage in ("tune", "train", "evaluate") for arm in ARMS}
-    assert ran(output) == arms | {"compare", "convergence", "brain_scan", "generate", "report"}
+    assert ran(output) == arms | AFTER_EVALUATION
     shown = json.loads(project.run("dvc", "metrics", "diff", "--json"))
     change = shown["metrics/summary.json"]["ncn.delta_ppl"]
     assert change["old"] == before["ncn"]["delta_ppl"]
     assert change["new"] == project.metrics("summary.json")["ncn"]["delta_ppl"]
-    assert load_params(project.folder / "params.yaml").ncn.hidden == 16
+    assert load_params(project.folder / "params.yaml").ncn.hidden == 64
     assert "ncn.delta_ppl" in project.run("dvc", "metrics", "diff")
     project.run("git", "checkout", "params.yaml")
     again = ran(project.run("dvc", "repro"))
-    assert again == {"compare", "convergence", "brain_scan", "generate", "report"}  # none trains
+    assert again == AFTER_EVALUATION  # none trains
     assert project.metrics("summary.json") == before
 
 
@@ -214,7 +219,7 @@ def test_a_setting_that_changes_while_a_stage_runs_is_not_recorded(
     settings = clone.folder / "params.yaml"
     text = settings.read_text()
     assert "  epochs: 0.2" in text
-    settings.write_text(text.replace("  epochs: 0.2", "  epochs: 8"))
+    settings.write_text(text.replace("  epochs: 0.2", "  epochs: 1.5"))
     clone.run("dvc", "repro", "tokenize")
     begun = settings.read_text()
     command = ["dvc", "repro", "train@baseline-1"]

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -143,6 +144,17 @@ def test_an_imported_model_computes_what_the_equations_say(write: Callable[..., 
     assert (model.config.control.hidden, model.config.control.salience) == (C, "global")
 
 
+@pytest.mark.parametrize(
+    "before", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."]
+)
+def test_a_compiled_or_distributed_models_checkpoint_is_the_same_model(
+    write: Callable[..., Path], before: str
+) -> None:
+    weights = published_weights(trained=True)
+    model = import_published(write({before + name: tensor for name, tensor in weights.items()}), H)
+    torch.testing.assert_close(model(TOKENS), by_the_equations(weights, TOKENS))
+
+
 def test_an_untrained_control_network_is_recognised(write: Callable[..., Path]) -> None:
     evidence = control_network_evidence(import_published(write(published_weights()), H))
     assert not any(item.differs for item in evidence.values())
@@ -205,6 +217,9 @@ def changed(**changes: Tensor | None) -> dict[str, Tensor]:
         ({"ncn__layer1__weight": torch.ones(3)}, r"no matrix ncn\.layer1\.weight"),
         ({"final_norm__weight": None}, r"final_norm\.weight has shape none, but .* says \(16,\)"),
         ({"surprise": torch.ones(2)}, r"surprise has shape \(2,\), but .* says none"),
+        ({"_orig_mod__surprise": torch.ones(2)}, r"surprise has shape \(2,\), but .* says none"),
+        ({"modul__x": torch.ones(2)}, r"modul\.x has shape \(2,\), but .* says none"),
+        ({"module__ncn__layer2__bias": torch.ones(6)}, "ncn.layer2.bias name one tensor: one"),
         ({"ncn__layer2__bias": torch.ones(5)}, r"layer2\.bias has shape \(5,\), but .* \(6,\)"),
         ({"ncn__control_query": torch.ones(3)}, r"control_query has shape \(3,\)"),
         ({"output_head__weight": torch.ones(V, D)}, "should be tied"),
@@ -280,6 +295,72 @@ def test_a_hostile_checkpoint_runs_nothing_and_is_refused_in_one_line(
         import_published(write(weights, **more), H)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "canary").exists()
+
+
+GIANT = 10**12
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (Runs(bytearray, GIANT), r"__builtin__\.bytearray"),
+        (Runs(torch.Tensor, GIANT), "torch.Tensor"),
+        (Runs(torch.FloatTensor, GIANT), "torch.FloatTensor"),
+    ],
+)
+def test_a_pickle_that_asks_for_memory_gets_none(
+    write: Callable[..., Path], call: Runs, name: str
+) -> None:
+    with pytest.raises(InputError, match=rf"nothing of it was run: it asks for {name}"):
+        import_published(write(published_weights(), epoch=call), H)
+
+
+def test_a_tensor_larger_than_its_numbers_is_refused(write: Callable[..., Path]) -> None:
+    spread = torch.ones(1).expand(10**6, 10**6)
+    with pytest.raises(InputError, match=r"final_norm\.weight has 10+ numbers of its shape, but"):
+        import_published(write(changed(final_norm__weight=spread)), H)
+
+
+def test_a_tensor_without_numbers_is_refused(write: Callable[..., Path]) -> None:
+    nothing = changed(final_norm__weight=torch.ones(D, device="meta"))
+    with pytest.raises(
+        InputError, match=r"asks for torch\._utils\._rebuild_meta_tensor_no_storage"
+    ):
+        import_published(write(nothing), H)
+
+
+def test_an_archive_that_unpacks_to_more_is_refused(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    plain = write(changed(final_norm__weight=torch.zeros(3000, 3000)))
+    packed = tmp_path / "packed.pt"
+    with (
+        zipfile.ZipFile(plain) as source,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    assert packed.stat().st_size < plain.stat().st_size / 50
+    with pytest.raises(
+        InputError, match=r"unpack to more than its \d+ bytes, and torch\.save packs"
+    ):
+        import_published(packed, H)
+
+
+def test_a_storage_that_is_said_to_be_larger_than_it_is_is_refused(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    plain = write(published_weights())
+    lying = tmp_path / "lying.pt"
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(lying, "w") as target:
+        for entry in source.infolist():
+            content = source.read(entry)
+            if entry.filename.endswith("data.pkl"):  # 16 numbers, said to be 2^30
+                assert b"K\x10" in content
+                content = content.replace(b"K\x10", b"J\x00\x00\x00\x40")
+            target.writestr(entry.filename, content)
+    with pytest.raises(InputError, match="no checkpoint that can be read"):
+        import_published(lying, H)
 
 
 def test_the_planted_calls_would_run_where_a_pickle_may(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ncn.common.files import write_json
 from ncn.common.paths import (
     BENCHMARK,
     BRAIN_SCAN,
@@ -18,8 +19,10 @@ from ncn.common.paths import (
     COMPARISON,
     CONVERGENCE,
     CURVES,
+    DIFFERENCES,
     REPORT,
     REQUIREMENTS,
+    SCALING,
     SCAN_TABLES,
     SCAN_TESTS,
     SCANS,
@@ -219,6 +222,21 @@ def test_how_a_learning_rate_was_found_is_shown_where_it_was(params: Params) -> 
     assert "Learning rates, tuned" not in page_of(params).text
 
 
+def test_differences_counted_otherwise_and_studies_are_shown_where_there_are_any(
+    params: Params,
+) -> None:
+    page = page_of(params)
+    assert "Near duplicates are 7 of the 60 scored" in page.text
+    assert "\N{MINUS SIGN}0.03210 [\N{MINUS SIGN}0.05230, \N{MINUS SIGN}0.01190]" in page.text
+    assert "Study trial" in page.text
+    assert "2,345,678" in page.text
+    assert "how its difference to the baseline moves with size is not known" in page.text
+    write_json(SCALING, {})
+    without = page_of(params)
+    assert "What the studies found" not in without.text
+    assert "its difference to the baseline moves with size" not in without.text
+
+
 def test_an_arm_that_was_not_trained_is_named_and_not_raised(params: Params) -> None:
     run = run_name("ncn", params.seeds[0])
     for path in (training_metrics(run), training_log(run), sequence_losses(run)):
@@ -240,7 +258,8 @@ def test_a_page_of_nothing_at_all_still_names_every_input(params: Params) -> Non
     for path in files:
         path.unlink()
     page = page_of(params)
-    assert all(f"{path} does not exist" in page.text for path in files)
+    read = [path for path in files if path != DIFFERENCES]  # DVC's charts draw that one
+    assert all(f"{path} does not exist" in page.text for path in read)
     assert all(arm in page.text for arm in params.arms)
     assert "Not answered yet." in page.text
     assert "No arm with a control network is compared with a baseline here." in page.text
@@ -314,7 +333,9 @@ def test_json_of_another_shape_is_named_and_not_raised(params: Params, content: 
     for path in paths:
         path.write_text(content)
     missing = gather(params).missing
-    assert all(any(gap.startswith(f"{path} ") for gap in missing) for path in paths)
+    named = {path for path in paths if any(gap.startswith(f"{path} ") for gap in missing)}
+    no_studies = {SCALING} if content == "{}" else set()  # which is no gap
+    assert named == set(paths) - no_studies
     assert page_of(params).row("baseline")[2] == "–"
 
 

@@ -160,3 +160,18 @@ def test_a_page_of_many_arms_and_no_baseline_is_quiet_too(
         assert seen.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert seen.said == []
     assert len(seen.asked) == 1
+
+
+def test_a_script_that_is_not_the_pages_own_does_not_run(
+    chromium: Browser, report: Path, tmp_path: Path
+) -> None:
+    policy = report.read_text(encoding="utf-8").split("Content-Security-Policy", 1)[1].split(">")[0]
+    assert "unsafe" not in policy.split("script-src")[1]
+    foreign = "<script>document.title = 'foreign'</script><b onclick='document.title = 1'>x</b>"
+    page = tmp_path / "page.html"
+    page.write_text(report.read_text(encoding="utf-8").replace("</main>", f"{foreign}</main>"))
+    with visit(chromium, page) as seen:
+        seen.page.locator("b", has_text="x").last.click()
+        seen.see_all()
+        assert seen.page.title() not in ("foreign", "1")
+    assert [said for said in seen.said if "Content Security Policy" in said]

@@ -85,12 +85,12 @@ def test_show_draws_every_arm_in_its_colour_and_asks_for_nothing(
 ) -> None:
     page = plots("show")
     with visit(chromium, page) as seen:
-        seen.page.wait_for_function("() => document.querySelectorAll('svg.marks').length === 3")
-        training = seen.page.locator("svg.marks").first
+        seen.page.wait_for_function("() => document.querySelectorAll('svg.marks').length === 4")
+        training = seen.page.locator("svg.marks").nth(1)
         for colour in (*(ARM_COLOURS[arm] for arm in repository.arms), FURTHER_COLOURS[0]):
             # One line in the facet of the loss, one in that of the validation loss.
             assert training.locator(f".mark-line path[stroke='{colour}']").count() == 2
-        assert seen.page.locator("svg.marks").nth(2).locator(".mark-rect path").count() > 100
+        assert seen.page.locator("svg.marks").nth(3).locator(".mark-rect path").count() > 100
     assert seen.said == []
     assert seen.asked == [page.as_uri()]
 
@@ -101,8 +101,8 @@ def test_an_arm_has_the_colour_of_the_report_in_every_chart(
     arms = repository.arms | {arm: {"frozen": True} for arm in ("zeta", "run_1", "alpha")}
     write_results(repository.model_copy(update={"arms": arms}))
     with visit(chromium, plots("show")) as seen:
-        seen.page.wait_for_function("() => document.querySelectorAll('svg.marks').length === 3")
-        for chart in (0, 1):
+        seen.page.wait_for_function("() => document.querySelectorAll('svg.marks').length === 4")
+        for chart in (1, 2):
             marks = seen.page.locator("svg.marks").nth(chart)
             for arm, colour in arm_colours(arms).items():
                 line = f".mark-line path[stroke='{colour}'][aria-label*='arm: {arm};']"
@@ -112,12 +112,12 @@ def test_an_arm_has_the_colour_of_the_report_in_every_chart(
 def test_files_that_share_a_chart_leave_no_gap(chromium: Browser, repository: Params) -> None:
     write_results(repository.model_copy(update={"seeds": list(range(1, 9))}))
     gap = """(() => {
-        const [first, second] = [...document.querySelectorAll('svg.marks')]
+        const [, first, second] = [...document.querySelectorAll('svg.marks')]
             .map((each) => each.getBoundingClientRect());
         return second.top - first.bottom;
     })()"""
     with visit(chromium, plots("show")) as seen:
-        seen.page.wait_for_function("() => document.querySelectorAll('svg.marks').length === 3")
+        seen.page.wait_for_function("() => document.querySelectorAll('svg.marks').length === 4")
         assert seen.number(gap) < 60
 
 
@@ -127,12 +127,14 @@ def test_diff_draws_both_revisions(chromium: Browser, repository: Params) -> Non
     write_tsv(log, [row | {"loss": float(row["loss"]) + 1} for row in rows])
     page = plots("diff", "HEAD")
     with visit(chromium, page) as seen:
-        seen.page.wait_for_function("() => document.querySelectorAll('svg.marks').length === 3")
+        seen.page.wait_for_function("() => document.querySelectorAll('svg.marks').length === 4")
         line = f".mark-line path[stroke='{ARM_COLOURS['ncn']}']"
-        lines = seen.page.locator("svg.marks").first.locator(line)
+        lines = seen.page.locator("svg.marks").nth(1).locator(line)
         assert lines.count() == 4
         dashes = {each.get_attribute("stroke-dasharray") for each in lines.all()}
         assert len(dashes) == 2
+        differences = seen.page.locator("svg.marks").first
+        assert differences.locator(".layer_1_marks path").count() == 2 * len(repository.arms) + 1
     assert seen.said == []
     assert seen.asked == [page.as_uri()]
 
@@ -147,9 +149,9 @@ def test_while_the_first_arm_trains_its_curve_is_there(
     points = [begun | {"step": n, "tokens": n * 1024, "loss": 8 / n} for n in (5, 10)]
     write_tsv(training_log("ncn-1"), points)
     with visit(chromium, plots("show")) as seen:
-        seen.page.wait_for_function("() => document.querySelectorAll('svg.marks').length === 2")
+        seen.page.wait_for_function("() => document.querySelectorAll('svg.marks').length === 3")
         line = f".mark-line path[stroke='{ARM_COLOURS['ncn']}']"
-        assert seen.page.locator("svg.marks").first.locator(line).count() == 1
+        assert seen.page.locator("svg.marks").nth(1).locator(line).count() == 1
     assert seen.said == []
 
 

@@ -110,3 +110,14 @@ def test_a_model_is_probed_for_what_it_has(tiny: Params) -> None:
     assert set(probe(gain, rows())) == {"cache", "cost", "gradient_by_gain"}
     whole = special(tiny, salience="causal").eval()
     assert {"half_precision", "gate_closed"} < set(probe(whole, rows()))
+
+
+@pytest.mark.parametrize("salience", ["global", "causal", "reactive", "none"])
+def test_a_frozen_control_network_is_probed_as_one_that_is_trained(
+    tiny: Params, salience: str
+) -> None:
+    frozen = loud(special(tiny, salience=salience, frozen=True))
+    trained = loud(special(tiny, salience=salience))
+    assert not any(each.requires_grad for each in frozen.control.parameters())  # type: ignore[union-attr]
+    assert probe(frozen, rows()).keys() == probe(trained, rows()).keys()
+    assert half_precision(frozen, rows())[0]["qkv_gradient"] > 0

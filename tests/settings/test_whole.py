@@ -7,8 +7,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from ncn.common.errors import InputError
+from ncn.common.paths import model_directory, run_name, training_metrics
 from ncn.settings import load_params, read_yaml
 from ncn.settings.profiles import NAMED_FREELY
+from ncn.settings.values import LONGEST_NAME
 from tests.conftest import PARAMS, ROOT
 
 Change = tuple[str, object]
@@ -43,6 +45,14 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
         (("train.lr_scale", {"control": 0}), "train.lr_scale.control: it should be greater than 0"),
         (("train.lr_scale", {"blocks.9": 2}), "train.lr_scale.blocks.9: no parameter is at '9'; a"),
         (("train.lr", float("nan")), "train.lr: it should be a finite number, not nan"),
+        (("data.url", "http://a/b\nc"), "data.url: it should be an address, not 'http://a/b\\nc'"),
+        (("tokenizer.path", "~no_such_user/a"), "tokenizer: path: ~no_such_user/a: Could not"),
+        (("tokenizer.path", "a\0b"), "tokenizer: path: 'a\\x00b': no path has a NUL in it"),
+        (("at_size", ["s"]), "at_size: it should be a valid string, not ['s']"),
+        (
+            ("text.repeats", "all"),
+            "text.repeats: it should be 'keep', 'exact' or 'near', not 'all'",
+        ),
         (("model.n_heads", 5), "model: d_model 128 is not divisible by n_heads 5"),
         (("model.n_layers", 0), "model.n_layers: it should be greater than or equal to 1, not 0"),
         (("ncn.heads", 3), "arms.ncn: d_model 128 is not divisible by the heads 3"),
@@ -65,7 +75,9 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
         (("seeds", []), "seeds: List should have at least 1 item, not []"),
         (("train", 3), "train: it should be a valid dictionary, not 3"),
         (("seeds", [1, 1]), "seeds [1, 1] name one seed twice"),
-        (("arms", {"a-b": {}}), "arms.a-b"),
+        (("arms", {"a-b": {}}), "arms.a-b: String should match pattern"),
+        (("arms", {"a" * 65: {}}), "aaa: a name of 65 letters: at most 64 are allowed, as it"),
+        (("sizes", {"s" * 240: {}}), "sss: a name of 240 letters: at most 64 are allowed, as it"),
         (("arms", {"published": {}}), "arms.published: this name is taken"),
         (("at_size", "small"), "at_size: 'small' is not in sizes; allowed are null and none yet"),
         (
@@ -135,6 +147,17 @@ def test_a_size_is_laid_over_model_and_train(tmp_path: Path) -> None:
     sizes["s"]["model"] = {"context_length": 9}
     with pytest.raises(InputError, match=r"sizes\.s: model\.context_length: all sizes read the"):
         load_params(changed(tmp_path, ("sizes", sizes), ("at_size", "s")))
+
+
+def test_names_of_the_longest_length_are_within_what_file_systems_take(tmp_path: Path) -> None:
+    arm, seed, key = "a" * LONGEST_NAME, 2**32 - 1, "0" * 16
+    arms = {arm: {}, "baseline": {}}
+    path = changed(tmp_path, ("arms", arms), ("compare.primary", arm), ("sizes", {arm: {}}))
+    assert arm in load_params(path).arms
+    run = run_name(arm, seed)
+    names = [f"tune-{arm}-{-1.23456e-100:g}-{seed}-{key}", f"{run}-{key}", f"{arm}-{arm}.lock"]
+    names += [f".{training_metrics(run).name}.new", f".{model_directory(run).name}.new"]
+    assert max(map(len, names)) <= 143  # of eCryptfs; 255 elsewhere
 
 
 def test_a_learning_rate_is_tuned_or_given_and_not_both(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from yaml import YAMLError
@@ -16,6 +16,12 @@ from ncn.common.errors import InputError
 from ncn.settings import read_yaml
 from ncn.settings.yaml12 import parse_yaml
 from tests.conftest import ROOT
+
+# Each list has the one before it ten times: nine lines that stand for a thousand million lists.
+BOMB = b"a0: &a0 [1]\n" + b"".join(
+    b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 10)) for n in range(1, 10)
+)
+
 
 REFUSED = "refused"
 
@@ -94,7 +100,7 @@ def near_misses(draw: st.DrawFn) -> str:
     return (text[:place] + other + text[place + draw(st.integers(0, 1)) :]).strip()
 
 
-@settings(max_examples=1500)
+@settings(max_examples=1500, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(near_misses(), st.sampled_from(PLACES))
 def test_near_misses_are_what_dvc_takes_them_for(scalar: str, place: str) -> None:
     text = in_place(place, scalar)
@@ -183,6 +189,10 @@ def test_what_dvc_reads_and_settings_need_not_hold_is_refused(text: str) -> None
         (b"%YAML 1.1\n---\na: yes\n", "its %YAML directive asks for another version than 1.2"),
         (b"a: caf\xe9\n", "can't decode byte 0xe9"),
         (b"a: \x00\n", "is not YAML: "),
+        (b"a: &x {b: *x}\n", "is not YAML: an alias stands in what it stands for"),
+        (b"a: &x [1, [*x]]\n", "is not YAML: an alias stands in what it stands for"),
+        (BOMB, "is not YAML: it has more than 1,000,000 mappings and lists, aliases written out"),
+        (b"a: " + b"[" * 5000 + b"]" * 5000, "is not YAML: it is nested too deep"),
         (b"- a\n", "expected sections (a mapping), found list"),
         (b"", "expected sections (a mapping), found NoneType"),
     ],
@@ -203,3 +213,9 @@ def test_dates_are_rounded_to_a_microsecond() -> None:
     read = parse_yaml("[2026-01-01, 2026-01-01T00:00:00.9999995, 2026-01-01T00:00:00.1234564]")
     second = datetime(2026, 1, 1, 0, 0, 1)
     assert read == [date(2026, 1, 1), second, datetime(2026, 1, 1, 0, 0, 0, 123456)]
+
+
+def test_an_alias_is_a_copy_of_its_own() -> None:
+    read = parse_yaml("a: &x {b: [1]}\nc: *x\nd: {<<: *x}")
+    read["a"]["b"].append(2)
+    assert read == {"a": {"b": [1, 2]}, "c": {"b": [1]}, "d": {"b": [1]}}

@@ -1,5 +1,6 @@
 """The download stage against a hub and a mirror on the loopback interface."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -7,8 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -388,6 +392,85 @@ def test_two_downloads_at_once_do_not_share_scratch(hub: Hub) -> None:
 def test_a_mirror_that_refuses_is_one_line(hub: Hub, status: int, advice: str) -> None:
     hub.refusal = Refusal(status)
     assert advice in refused(of_url(hub))
+
+
+@contextmanager
+def mirror(headers: dict[str, str], body: Iterable[bytes], status: int = 200) -> Iterator[str]:
+    """The address of a file at a server that answers as it likes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            with suppress(ConnectionError):
+                for piece in body:
+                    self.wfile.write(piece)
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/text.txt"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+ENDLESS = [b"x" * PIECE] * 4000  # 260 MB
+PACKED = [gzip.compress(bytes(20_000_000))]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "size", "words"),
+    [
+        ({}, ENDLESS, 1000, "sends more than the 1000 bytes that data pins; removed, the"),
+        ({}, ENDLESS, None, "sends more than 1,000,000 bytes: set data.bytes if it is so long"),
+        ({"Content-Length": "abc"}, ENDLESS, None, "sends more than 1,000,000 bytes"),
+        ({"Content-Length": "7"}, [b"stories"], 8, "has 7 bytes, but data.bytes is 8: not the"),
+        ({"Content-Encoding": "gzip"}, PACKED, None, "comes packed (gzip), though it was asked"),
+        ({"Content-Length": "7"}, [b"stories"], 7, "is not the"),  # the digest
+        ({"Content-Length": "-5"}, [b"stories"], None, ""),
+    ],
+)  # fmt: skip
+def test_a_mirror_that_sends_something_else_is_one_line_and_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+    headers: dict[str, str],
+    body: list[bytes],
+    size: int | None,
+    words: str,
+) -> None:
+    monkeypatch.setattr(transfer, "MOST_BYTES", 1_000_000)
+    with mirror(headers, body) as url:
+        digest = pinned("", TEXT)["sha256"]
+        assert words in refused(settings(source="url", url=url, sha256=digest, bytes=size))
+    assert sum(parts()) <= 1_000_000
+
+
+@pytest.mark.parametrize("place", ["file:///etc/hostname", "ftp://127.0.0.1/text.txt", "//["])
+def test_a_mirror_that_sends_elsewhere_is_one_line(place: str) -> None:
+    with mirror({"Location": place, "Content-Length": "0"}, [], status=302) as url:
+        words = refused(settings(source="url", url=url, sha256=pinned("", TEXT)["sha256"]))
+    assert "cannot fetch http://127.0.0.1" in words
+
+
+def test_a_hub_whose_file_never_ends_is_stopped_at_the_pinned_size(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(url: str, out: Any, **options: Any) -> None:
+        for _ in range(4000):
+            out.write(b"x" * PIECE)
+
+    monkeypatch.setattr(transfer, "http_get", endless)
+    words = f"sends more than the {len(TEXT)} bytes that data.hub pins; removed"
+    assert words in refused(of_hub())
+    assert parts() == []
 
 
 def test_local_text_keeps_its_order_for_a_file_a_folder_and_a_glob() -> None:

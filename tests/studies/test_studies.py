@@ -1,6 +1,7 @@
 """Studies: a plan before its runs, a size at a time, kept beside the plan."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from yaml import AliasEvent, parse
 
 from ncn.common.errors import InputError
 from ncn.settings import Params
@@ -15,15 +17,16 @@ from ncn.settings.values import validated
 from ncn.studies import queue
 from ncn.studies.freeze import freeze, in_markdown
 from ncn.studies.plan import WHOLE, check_committed, names, read_study
+from ncn.studies.tools import TASKS
 from tests.conftest import PARAMS, ROOT
 from tests.project import fresh_clone, isolated
 
 PROFILE = """
 study:
-  only_at: {{static: s}}
+  only_at: {{static: [s]}}
 sizes:
   s: {{model: {{d_model: 32}}}}
-  m: {{train: {{epochs: 0.3}}}}
+  m: {{train: {{epochs: 0.15}}}}
 arms:
   baseline: {{controller: none}}
   static: {{controller: static}}
@@ -71,9 +74,23 @@ def test_a_size_has_its_arms_and_its_settings_and_no_other() -> None:
     small, middle = (settings_of(study, size) for size in ("s", "m"))
     assert [*small.arms] == ["baseline", "static", "ncn_causal"]
     assert [*middle.arms] == ["baseline", "ncn_causal"]
-    assert (small.model.d_model, middle.train.epochs) == (32, 0.3)
+    assert (small.model.d_model, middle.train.epochs) == (32, 0.15)
     assert small.seeds == [1, 2]
     assert study.params("s") == study.params("s")
+
+
+@pytest.mark.usefixtures("git")
+def test_the_settings_of_a_size_are_plain_yaml() -> None:
+    path = Path("studies/tiny/profile.yaml")
+    path.write_text(
+        path.read_text()
+        .replace("baseline: {", "baseline: &x {")
+        .replace("  ncn_causal:", "  other: *x\n  ncn_causal:")
+    )
+    text = read_study("tiny").params("s")
+    assert not any(isinstance(event, AliasEvent) for event in parse(text))
+    arms = YAML(typ="safe").load(text)["arms"]
+    assert arms["other"] == arms["baseline"] == {"controller": "none"}
 
 
 def test_every_study_of_the_project_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,9 +118,13 @@ def test_a_plan_comes_before_its_runs(git: Run) -> None:
 def test_what_cannot_be_a_study_is_said_in_a_line() -> None:
     with pytest.raises(InputError, match=r"no study 'other' in studies/; there are tiny"):
         read_study("other")
+    Path("studies", "t" * 65).mkdir()
+    Path("studies", "t" * 65, "plan.md").touch()
+    with pytest.raises(InputError, match=r"^studies/t+: a name of 65 letters: at most 64 are"):
+        read_study("t" * 65)
     path = Path("studies/tiny/profile.yaml")
-    path.write_text(path.read_text().replace("static: s", "static: xl"))
-    with pytest.raises(InputError, match=r"only_at\.static: xl: .* its sizes s, m"):
+    path.write_text(path.read_text().replace("static: [s]", "static: [xl]"))
+    with pytest.raises(InputError, match=r"only_at\.static: \['xl'\]: .* its sizes s, m"):
         read_study("tiny")
     path.write_text("study: {overr: []}")
     with pytest.raises(InputError, match=r"overr: unknown key; allowed are only_at, over"):
@@ -134,6 +155,7 @@ def test_a_size_that_ran_is_kept_whole_beside_its_plan(git: Run) -> None:
         ("compare.json", comparison),
         ("tuning.json", {arm: {"lr": 0.004} for arm in arms}),
         ("summary.json", {"static": {"delta_ppl": -0.1}}),
+        ("scaling.json", {"other": {}}),
     ):
         Path("metrics").mkdir(exist_ok=True)
         Path("metrics", name).write_text(json.dumps(content))
@@ -143,11 +165,18 @@ def test_a_size_that_ran_is_kept_whole_beside_its_plan(git: Run) -> None:
     made = commit_all(git, "the experiment")
     git("update-ref", "refs/exps/12/34567890/tiny-s", made)
     git("reset", "-q", "--hard", commit)
+    queued, task = int(git("show", "-s", "--format=%ct", made)), TASKS / made
+    task.mkdir(parents=True)
+    (task / f"{made}.run").write_text(json.dumps({"name": "tiny-s"}))
+    (task / f"{made}.out").write_text("the last line")
+    os.utime(task / f"{made}.out", (queued + 5400, queued + 5400))
     folder = freeze(study, "s")
     assert folder == Path("studies/tiny/s")
+    assert not (folder / "metrics/scaling.json").exists()  # of all studies, not of this size
     assert (folder / "plots/report.html").read_text() == "page"
     machine = json.loads((folder / "machine.json").read_text())
     assert machine["commit"] == commit
+    assert machine["hours"] == 1.5
     text = in_markdown(study)
     assert "| `static` | 1,001 | 0.004 | 1.5000 (sd 0.0100) | -0.1000 [-0.2000, +0.0500] |" in text
     assert "As planned." in text

@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 
+import ncn.training.cost
 from ncn.benchmark.kernels import peak_bytes
 from ncn.model import LanguageModel, build_model
-from ncn.settings import Params
-from ncn.training.cost import training_cost
+from ncn.settings import ModelConfig, Params
+from ncn.training.cost import experiment_cost, large_cost, training_cost
 from ncn.training.step import Engine
 from tests.parity import DEVICE
 from tests.training.test_step import batch
@@ -43,6 +44,38 @@ def test_the_memory_of_a_step_is_foreseen(
     # The gradients of the step before are held when the measurement starts.
     taken = 4 * weights + step
     assert 0.8 < training_cost(model, train, 100).peak_bytes / taken < 1.25
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_model_that_is_not_built_is_foreseen_by_its_first_layers(
+    params: Params, checkpointing: bool
+) -> None:
+    train = params.train.model_copy(update={"checkpointing": checkpointing})
+    shape = {"d_model": 128, "n_layers": 6, "d_ff": 512, "context_length": LENGTH}
+    params = params.model_copy(update={"model": params.model.model_copy(update=shape)})
+    model = build_model(params, "ncn_causal", VOCABULARY, 1).to(DEVICE)
+    built = training_cost(model, train, 100)
+    foreseen = large_cost(model.config, train, 100, DEVICE)
+    assert (foreseen.steps, foreseen.tokens) == (built.steps, built.tokens)
+    assert 0.9 < foreseen.peak_bytes / built.peak_bytes < 1.1
+    assert 0.3 < foreseen.tokens_per_second / built.tokens_per_second < 3  # of a busy machine
+
+
+def test_a_large_model_is_not_built_for_its_estimate(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deepest = []
+    whole = ncn.training.cost.LanguageModel
+
+    def built(config: ModelConfig) -> LanguageModel:
+        deepest.append(config.n_layers)
+        return whole(config)
+
+    monkeypatch.setattr(ncn.training.cost, "LanguageModel", built)
+    monkeypatch.setattr(ncn.training.cost, "LARGE", 1000)
+    deep = params.model_copy(update={"model": params.model.model_copy(update={"n_layers": 40})})
+    experiment_cost(deep)
+    assert set(deepest) == {1, 2}
 
 
 def test_an_estimate_leaves_the_model_as_it_was(tiny: Params) -> None:

@@ -10,7 +10,7 @@ from ncn.common.errors import InputError
 from ncn.corpus.rows import Rows
 from ncn.model import build_model
 from ncn.settings import Params
-from ncn.training.loop import count_steps, row_order, train_model
+from ncn.training.loop import count_steps, train_model
 from ncn.training.optimizer import learning_rate
 from tests.conftest import VOCABULARY
 
@@ -52,15 +52,6 @@ def test_the_learning_rate_rises_then_never_does(schedule: str, warmup: int, ste
     assert rates[:top] == sorted(rates[:top])
     assert rates[top - 1 :] == sorted(rates[top - 1 :], reverse=True)
     assert all(0 <= rate <= 1 for rate in rates)
-
-
-@given(st.integers(1, 50), st.integers(0, 5))
-def test_each_epoch_visits_every_row_once_in_an_order_of_its_own(n: int, seed: int) -> None:
-    order = row_order(n, seed)
-    epochs = [[next(order) for _ in range(n)] for _ in range(2)]
-    assert all(sorted(epoch) == list(range(n)) for epoch in epochs)
-    again = row_order(n, seed)
-    assert [next(again) for _ in range(n)] == epochs[0]
 
 
 @pytest.mark.parametrize("arm", ["baseline", "ncn", "ncn_causal"])
@@ -130,7 +121,7 @@ def test_one_step_at_published_size(published: Params, arm: str) -> None:
     assert row.grad_norm > 0
 
 
-GOLDEN = {"baseline": 3.23804, "ncn": 3.26915, "ncn_causal": 3.26924}
+GOLDEN = {"baseline": 3.36493, "ncn": 3.37350, "ncn_causal": 3.37315}
 
 
 @pytest.mark.parametrize("arm", GOLDEN)

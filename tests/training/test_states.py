@@ -20,9 +20,10 @@ from ncn.common.stopping import StopSignals
 from ncn.generation.decoding import generate
 from ncn.model import LanguageModel, build_model, model_config
 from ncn.settings import Params
+from ncn.settings.stage_inputs import stage_source
 from ncn.training.log import LogRow
 from ncn.training.loop import train_model
-from ncn.training.states import States, state_key, training_source, unfinished
+from ncn.training.states import States, state_key, unfinished
 from ncn.training.step import Engine
 from tests.conftest import ROOT, VOCABULARY
 from tests.training.test_loop import quick, rows
@@ -412,10 +413,10 @@ def test_an_edit_of_any_module_that_training_imports_is_seen(
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    before = training_source()
+    before = stage_source("train")
     assert {"stages/train.py", "ncn/training/loop.py", "ncn/signals.py"} <= before.keys()
     for module in before:
         (tmp_path / module).write_text((tmp_path / module).read_text() + "\n")
-        after = training_source()
+        after = stage_source("train")
         assert [name for name in before if before[name] != after[name]] == [module]
         before = after

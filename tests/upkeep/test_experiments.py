@@ -1,13 +1,17 @@
 """Experiments at a glance, out of git alone."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from ncn.__main__ import loaded, run
+from ncn.commands.summary import beside_the_committed
 from ncn.common.errors import InputError
 from ncn.upkeep.experiments import Row, experiments
+from tests.conftest import ROOT
 
 PARAMS = "ncn: {hidden: 8}\ntrain: {lr: 1, epochs: 2}\ncompare: {primary: b}\n"
 
@@ -64,3 +68,38 @@ def test_what_cannot_be_shown_is_one_line(
     monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
     with pytest.raises(InputError, match="not in a git repository"):
         experiments()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("experiments", []),
+        ("accept", []),
+        *(("study", [action, "grammar"]) for action in ("run", "freeze", "check")),
+    ],
+)
+def test_a_command_that_needs_git_says_so_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # as an archive of the project: no repository
+    for file in ("dvc.lock", "params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / file, file)
+    shutil.copytree(ROOT / "studies", "studies")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(InputError, match=r"^not in a git repository .* git init && git add -A"):
+        run(name, loaded(name), arguments)
+    git("init", "-q")
+    with pytest.raises(InputError, match=r"^not in a git repository with a commit"):
+        run(name, loaded(name), arguments)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match=r"^git is not installed, or not on PATH$"):
+        run(name, loaded(name), arguments)
+
+
+def test_the_summary_is_shown_without_git_and_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (line,) = beside_the_committed({})
+    assert line.startswith("against the committed metrics/summary.json: not in a git repository")

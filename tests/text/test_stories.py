@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ncn.text.stories
 from ncn.common.errors import InputError
-from ncn.corpus.text import BOM, PIECE_BYTES, read_stories
+from ncn.text.stories import BOM, PIECE_BYTES, ranges_of, read_stories, stories_in
 
 
 @pytest.mark.parametrize(
@@ -62,4 +63,56 @@ def test_the_mark_of_an_editor_is_no_text(tmp_path: Path, end: str) -> None:
     assert list(read_stories([path])) == ["Once"]
     path.write_bytes(BOM + b"x\xff")
     with pytest.raises(InputError, match="byte 4 is not UTF-8"):
+        list(read_stories([path]))
+
+
+PIECES = [
+    "Once. ",
+    "<|endoftext|>",
+    "<|endof",
+    "text|>",
+    "<|endoftext|>\n",
+    " \n",
+    "é" * 50,
+    "x" * 300,
+]
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.lists(st.sampled_from(PIECES), max_size=30), min_size=1, max_size=4),
+    st.integers(1, 900),
+    st.integers(1, 40),
+)
+def test_ranges_hold_every_story_once_in_order(
+    contents: list[list[str]], size: int, block: int
+) -> None:
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ncn.text.stories, "READ_BYTES", block)
+        patch.setattr(ncn.text.stories, "PIECE_BYTES", 64)
+        files = [Path(folder) / f"{number}.txt" for number in range(len(contents))]
+        for file, pieces in zip(files, contents, strict=True):
+            file.write_text("".join(pieces))
+        ranges = list(ranges_of(files, size))
+        stories = list(read_stories(files))
+        assert [story for each in ranges for story in stories_in(each, files)] == stories
+        texts = [file.read_text() for file in files]
+        delimited = [text.split("<|endoftext|>") for text in texts if "<|endoftext|>" in text]
+        if len(delimited) == len(files):
+            assert stories == [s for each in delimited for s in each if s and not s.isspace()]
+        sizes = [sum(segment.end - segment.start for segment in each) for each in ranges]
+        assert all(each >= size for each in sizes[:-1])
+        assert sum(sizes) == sum(file.stat().st_size for file in files)
+
+
+def test_a_story_that_never_ends_names_file_and_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ncn.text.stories, "MAX_STORY_BYTES", 1000)
+    monkeypatch.setattr(ncn.text.stories, "READ_BYTES", 100)
+    path = tmp_path / "long.txt"
+    path.write_text("One.<|endoftext|>" + "and then " * 200 + "<|endoftext|>")
+    with pytest.raises(
+        InputError, match=r"long\.txt: more than 1,000 bytes .* from byte 17 on: end"
+    ):
         list(read_stories([path]))

@@ -1,0 +1,79 @@
+"""Which stories of the corpus are used, and in which part: repeats left out, the others drawn."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ncn.corpus import meta
+from ncn.corpus.ranges import EMPTY, Corpus, keys_files
+from ncn.corpus.split import LEFT_OUT, PARTS, Parts, choose_parts
+from ncn.settings import Split
+from ncn.text.mending import FAULTS
+from ncn.text.repeats import repeated, shared
+from ncn.text.stories import begins_with_mark
+
+
+def choose_stories(
+    corpus: Corpus, split: Split, seed: int, scratch: Path, drawn: bool
+) -> tuple[Parts | None, meta.Text]:
+    """The part of each story, or LEFT_OUT, and what is said of the text.
+
+    Args:
+        corpus: the text, see `ncn.corpus.ranges`.
+        split: how it comes into parts.
+        seed: of the split.
+        scratch: where the keys of the stories lie.
+        drawn: whether stories come into parts; None is returned where they need not, and none is
+            left out.
+    """
+    keys, n_stories = keys_files(scratch, len(corpus.ranges)), corpus.n_stories
+    again = repeated(keys, n_stories)
+    n_repeats, n_near = int(again.sum()), None
+    if corpus.text.repeats == "near":
+        again = repeated(keys, n_stories, near=True)
+        n_near = int(again.sum())
+    if corpus.text.repeats == "keep":
+        again[:] = False
+    kept = n_stories - int(again.sum())
+    parts = None
+    if drawn or kept < n_stories:
+        parts = np.full(n_stories, LEFT_OUT, dtype=np.uint8)
+        parts[~again] = choose_parts(kept, split, seed) if drawn else 0
+    by_story = parts is not None and split.unit == "story"
+    in_train = {
+        name: shared(keys, parts, PARTS.index(name), PARTS.index("train"))
+        if by_story and parts is not None
+        else None
+        for name in PARTS[1:]
+    }
+    return parts, meta.Text(
+        files_with_bom=sum(map(begins_with_mark, corpus.files)),
+        empty=corpus.found.get(EMPTY, 0),
+        found={name: corpus.found.get(name, 0) for name in FAULTS},
+        mended=corpus.text.mended,
+        repeats=n_repeats,
+        near_repeats=n_near,
+        left_out=n_stories - kept,
+        val_in_train=in_train["val"],
+        tune_in_train=in_train["tune"],
+    )
+
+
+def in_words(text: meta.Text) -> list[str]:
+    """What was found in the text, for people; nothing where nothing was."""
+    lines = []
+    if found := [f"{name} in {n:,} stories" for name, n in text.found.items() if n]:
+        mended = f"mended: {', '.join(text.mended)}" if text.mended else "nothing was mended"
+        lines.append(f"found: {'; '.join(found)} ({mended}; see text in params.yaml)")
+    if text.repeats or text.near_repeats:
+        near = "" if text.near_repeats is None else f", {text.near_repeats:,} nearly"
+        lines.append(
+            f"{text.repeats:,} stories repeat an earlier one{near}; {text.left_out:,} are left out"
+        )
+    for part, n in (("validation", text.val_in_train), ("tuning", text.tune_in_train)):
+        if n:
+            lines.append(
+                f"{n:,} stories of the {part} part are in the training part too, word for word:"
+                " text.repeats: exact leaves them out"
+            )
+    return lines

@@ -1,0 +1,238 @@
+"""The corpus as token ids in scratch: range by range, each done once, by whichever process.
+
+    SCRATCH/
+        ranges.json         the ranges, how many stories each has, and what was found in them
+        000000.keys         by which stories that repeat others are known
+        000000.train        ids of the range's stories in a part, each followed by the end of text;
+        000000.val ...      all in `train` where stories are not split
+        000000.json         written when they are whole: of each segment, the tokens in each part
+
+What is there is not done again, so that whatever ends the work, the same command goes on.
+"""
+
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ncn.common.errors import InputError, Interrupted
+from ncn.common.files import read_json, replacing, write_json
+from ncn.common.progress import byte_bar, say
+from ncn.corpus.rows import TOKEN
+from ncn.corpus.split import LEFT_OUT, PARTS, Parts
+from ncn.corpus.tokenizer import load_tokenizer
+from ncn.corpus.words import WordEncoder
+from ncn.corpus.workers import spread
+from ncn.settings import Text
+from ncn.text.mending import faults_of, mended
+from ncn.text.repeats import key_of, keys_bytes, near_keys
+from ncn.text.stories import RANGE_BYTES, Segment, is_story, ranges_of, stories_in, texts_in
+
+Range = Sequence[Segment]
+Counts = list[list[int]]  # of tokens, by segment and part
+EMPTY = "empty"  # in what was found: texts of white space only
+SPOKEN_OF = 1 << 28  # bytes of text from which on it is said what it will take
+
+
+class Corpus(NamedTuple):
+    """Text files in ranges, how many stories each range has, and what is wrong in how many.
+
+    The stories that it gives are mended, as `text` says.
+    """
+
+    files: list[Path]
+    ranges: list[list[Segment]]
+    stories: list[int]
+    found: dict[str, int]
+    text: Text
+
+    @property
+    def n_stories(self) -> int:
+        """Of all ranges."""
+        return sum(self.stories)
+
+    def read(self) -> Iterator[str]:
+        """Every story, in order, with a bar."""
+        with byte_bar(_bytes(self.ranges), "read", delay=1) as bar:
+            for segments in self.ranges:
+                for story in stories_in(segments, self.files):
+                    yield mended(story, self.text.mended)
+                bar.update(_bytes([segments]))
+
+
+def count_stories(
+    files: Sequence[Path], text: Text, scratch: Path, workers: int = 1, size: int = RANGE_BYTES
+) -> Corpus:
+    """Cut the files into ranges of about `size` bytes and look through the stories of each.
+
+    Raises:
+        InputError: text that cannot be read; names the file and the byte.
+    """
+    noted = scratch / "ranges.json"
+    if noted.exists():
+        cut, stories, found = read_json(noted)
+        ranges = [[Segment(*each) for each in range_] for range_ in cut]
+        return Corpus([*files], ranges, stories, found, text)
+    ranges = list(ranges_of(files, size))
+    stories = [0] * len(ranges)
+    faults: Counter[str] = Counter()
+    tasks = ((number, each, files, text, scratch) for number, each in enumerate(ranges))
+    with byte_bar(_bytes(ranges), "count stories", delay=1) as bar:
+        for number, n_stories, found in spread(_count, tasks, min(workers, len(ranges))):
+            stories[number] = n_stories
+            faults += found
+            bar.update(_bytes([ranges[number]]))
+    write_json(noted, [ranges, stories, faults])
+    return Corpus([*files], ranges, stories, dict(faults), text)
+
+
+def encode_ranges(
+    corpus: Corpus, parts: Parts | None, vocabulary: Path, scratch: Path, workers: int = 1
+) -> list[Counts]:
+    """Encode what is not yet encoded; returns the counts of each range.
+
+    Args:
+        corpus: see `count_stories`.
+        parts: of each story, or LEFT_OUT; None: all into the first part.
+        vocabulary: its folder.
+        scratch: where the ids go, and what an earlier run left of them is.
+        workers: processes.
+
+    Raises:
+        InputError: a story cannot be encoded, or there is no room; the same command goes on.
+        Interrupted: by ^C; what is done stays.
+    """
+    begins = np.cumsum([0, *corpus.stories])
+    numbers = range(len(corpus.ranges))
+    todo = [number for number in numbers if not _counts_file(scratch, number).exists()]
+    tasks = (
+        (
+            number,
+            corpus.ranges[number],
+            None if parts is None else parts[begins[number] : begins[number + 1]].tobytes(),
+            corpus.files,
+            corpus.text.mended,
+            vocabulary,
+            scratch,
+        )
+        for number in todo
+    )
+    total, left = _bytes(corpus.ranges), _bytes([corpus.ranges[number] for number in todo])
+    checked = False
+    with byte_bar(total, "tokenize", initial=total - left) as bar:
+        try:
+            for number, n_tokens in spread(_encode, tasks, min(workers, len(todo))):
+                size = _bytes([corpus.ranges[number]])
+                if not checked:
+                    _check_room(n_tokens * TOKEN.itemsize / size, total, left - size, scratch)
+                    checked = True
+                bar.update(size)
+        except KeyboardInterrupt:
+            done = sum(_counts_file(scratch, number).exists() for number in numbers)
+            raise Interrupted(
+                signal.SIGINT,
+                f"\ninterrupted: {done} of {len(numbers)} ranges of text are encoded;"
+                " the same command goes on from there",
+            ) from None
+    return [read_json(_counts_file(scratch, number)) for number in numbers]
+
+
+def stream_files(scratch: Path, n_ranges: int, part: str) -> list[Path]:
+    """The ids of a part, in order."""
+    return [_ids_file(scratch, number, part) for number in range(n_ranges)]
+
+
+def keys_files(scratch: Path, n_ranges: int) -> list[Path]:
+    """The keys of the stories, in order."""
+    return [_keys_file(scratch, number) for number in range(n_ranges)]
+
+
+def _count(
+    number: int, segments: Range, files: Sequence[Path], text: Text, scratch: Path
+) -> tuple[int, int, Counter[str]]:
+    """Write the keys of a range; returns its number, its stories and what was found in them."""
+    found: Counter[str] = Counter()
+    keys, near = [], text.repeats == "near"
+    for each in texts_in(segments, files):
+        if not is_story(each):
+            found[EMPTY] += 1
+            continue
+        found.update(faults_of(each))
+        story = mended(each, text.mended)
+        keys.append([key_of(story), *(near_keys(story) if near else ())])
+    with replacing(_keys_file(scratch, number), "wb") as file:
+        file.write(keys_bytes(keys))
+    return number, len(keys), found
+
+
+def _encode(
+    number: int,
+    segments: Range,
+    parts: bytes | None,
+    files: Sequence[Path],
+    mend: Sequence[str],
+    vocabulary: Path,
+    scratch: Path,
+) -> tuple[int, int]:
+    """Write the ids of a range; returns its number and how many they are."""
+    encoder, end = _encoder(vocabulary)
+    ids: list[list[bytes]] = [[] for _ in PARTS]
+    counts = [[0] * len(PARTS) for _ in segments]
+    story_parts = iter(parts) if parts is not None else None
+    for segment, n_tokens in zip(segments, counts, strict=True):
+        for story in stories_in([segment], files):
+            place = next(story_parts) if story_parts else 0
+            if place == LEFT_OUT:
+                continue
+            try:
+                encoded = encoder.encode(mended(story, mend))
+            except InputError as error:
+                raise InputError(
+                    f"{files[segment.file]}: the story {story[:40]!r} has {error}"
+                ) from None
+            ids[place] += [encoded, end]
+            n_tokens[place] += len(encoded) // TOKEN.itemsize + 1
+    for part, pieces in zip(PARTS, ids, strict=True):
+        with replacing(_ids_file(scratch, number, part), "wb") as file:
+            file.writelines(pieces)
+    write_json(_counts_file(scratch, number), counts)
+    return number, sum(map(sum, counts))
+
+
+@cache
+def _encoder(vocabulary: Path) -> tuple[WordEncoder, bytes]:
+    """The encoder of this process, and the end of text as it writes it."""
+    tokenizer = load_tokenizer(vocabulary)
+    return WordEncoder(tokenizer), np.array([tokenizer.end_of_text], TOKEN).tobytes()
+
+
+def _check_room(token_bytes: float, total: int, left: int, scratch: Path) -> None:
+    """See that the ids have room, by what the first range took: once here and once as rows."""
+    needed, free = round(token_bytes * (left + total)), shutil.disk_usage(scratch).free
+    words = f"the ids of {total / 1e9:.1f} GB of text need about {needed / 1e9:.1f} GB of disk"
+    if needed > free:
+        raise InputError(f"{words}, {free / 1e9:.1f} GB are free: the same command goes on")
+    if total > SPOKEN_OF:
+        say(f"{words}, half of it until they are written as rows; {free / 1e9:.0f} GB are free")
+
+
+def _bytes(ranges: Sequence[Range]) -> int:
+    """Of text."""
+    return sum(segment.end - segment.start for segments in ranges for segment in segments)
+
+
+def _ids_file(scratch: Path, number: int, part: str) -> Path:
+    return scratch / f"{number:06}.{part}"
+
+
+def _keys_file(scratch: Path, number: int) -> Path:
+    return scratch / f"{number:06}.keys"
+
+
+def _counts_file(scratch: Path, number: int) -> Path:
+    return scratch / f"{number:06}.json"
