@@ -45,7 +45,7 @@ define HASHES_HEADER
 endef
 export HASHES_HEADER
 
-.PHONY: help setup repro test bench doctor lock licences audit
+.PHONY: help setup repro test fuzz bench doctor lock licences audit
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile

@@ -12,6 +12,7 @@ from torch.autograd import gradcheck
 from torch.utils.checkpoint import checkpoint
 
 from kernels import linear_cross_entropy as xent
+from ncn.benchmark.kernels import peak_bytes
 from tests.parity import (
     DEVICE,
     DTYPES,
@@ -310,30 +311,12 @@ def test_the_triton_form_refuses_float64_and_marks_a_target_beyond_the_vocabular
     assert losses.isnan().tolist() == [False, True, False, True]
 
 
-def peak_bytes(run: Callable[[], object]) -> int:
-    """Memory that `run` takes beyond what is held already."""
-    if DEVICE.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return torch.cuda.max_memory_allocated() - before
-
-    def resident(which: str) -> int:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split(which + ":")[1].split()[0]) * 1024
-
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts at what is held now
-    before = resident("VmRSS")
-    run()
-    return resident("VmHWM") - before
-
-
 def test_all_logits_are_never_held(monkeypatch: pytest.MonkeyPatch) -> None:
     N, V, D = 2048, 16384, 16
     inputs, targets = (draw(N, D), draw(V, D, seed=1)), some_targets(N, V)
 
     def peak(backend: str, reduction: str = "mean", run: Any = outputs_and_gradients) -> int:
-        return peak_bytes(lambda: run(head(backend, targets, reduction), inputs))
+        return peak_bytes(lambda: run(head(backend, targets, reduction), inputs), DEVICE)
 
     naive = peak("reference")
     assert naive > 2 * 4 * N * V  # or this measures nothing
