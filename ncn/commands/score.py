@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,16 @@ from ncn.commands.generate import load_with_tokenizer
 from ncn.common.errors import InputError
 from ncn.common.paths import TOKENIZER
 from ncn.common.progress import byte_bar
-from ncn.corpus.conditions import Conditions
-from ncn.corpus.rows import TOKEN
+from ncn.corpus.conditions import NO_CONDITIONS, Conditions
 from ncn.corpus.tokenizer import Tokenizer
 from ncn.generation.decoding import conditions_of, generation_salience
 from ncn.model import LanguageModel
+from ncn.model.device import pick_device
 from ncn.model.inputs import ConditionedRows
-from ncn.scoring.losses import score_tokens
-from ncn.settings import END_OF_TEXT, Salience
+from ncn.publish.hub import fetch_model
+from ncn.publish.other_models import FILES, OtherModel, OtherTokenizer, is_of_others, load_other
+from ncn.scoring.losses import Scored, score_tokens
+from ncn.settings import END_OF_TEXT, MAX_VOCABULARY, Salience
 from ncn.text.stories import stories_of
 
 STDIN = Path("/dev/stdin")
@@ -53,7 +55,7 @@ class Text(NamedTuple):
     The first <|endoftext|> is given, every token after it is predicted.
     """
 
-    tokens: NDArray[np.uint16]
+    tokens: NDArray[Any]  # uint16, or int32 of a larger vocabulary
     n_bytes: int  # of what is predicted
     stories: int
 
@@ -61,7 +63,7 @@ class Text(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a directory, such as data/models/ncn-1")
+    add("model", metavar="MODEL", help="a directory, as data/models/ncn-1, or OWNER/NAME of a hub")
     add("file", metavar="FILE", help=f"UTF-8, {END_OF_TEXT} between stories; -: standard input")
     add("--salience", choices=("causal", "reactive"), help="another than the model's own")
     add("--task", metavar="N", type=int, help="of a model with ncn.tasks: the text file's number")
@@ -76,24 +78,35 @@ def run(arguments: argparse.Namespace) -> None:
     path = STDIN if arguments.file == "-" else Path(arguments.file)
     if not path.exists():
         raise InputError(f"{path} does not exist: name a text file, or - for standard input")
-    model, tokenizer = load_with_tokenizer(arguments.model, arguments.tokenizer)
-    conditions = conditions_of(model, arguments.task)
-    if arguments.salience and generation_salience(model, None) is None:
-        raise InputError(f"--salience {arguments.salience}: {arguments.model} pools nothing")
+    folder = fetch_model(arguments.model, others=FILES)
+    model: LanguageModel | OtherModel
+    tokenizer: Tokenizer | OtherTokenizer
+    if is_of_others(folder):
+        for name in ("salience", "task", "tokenizer"):
+            if getattr(arguments, name) is not None:
+                raise InputError(f"--{name}: {arguments.model} is no model of this project")
+        model, tokenizer = load_other(folder)
+        length, conditions, control = model.context_length, NO_CONDITIONS, None
+        model.to(pick_device())
+    else:
+        model, tokenizer = load_with_tokenizer(str(folder), arguments.tokenizer)
+        length, control = model.config.context_length, model.config.control
+        conditions = conditions_of(model, arguments.task)
+        if arguments.salience and generation_salience(model, None) is None:
+            raise InputError(f"--salience {arguments.salience}: {arguments.model} pools nothing")
     with seekable(path) as file:
         text = read_text(file, tokenizer)
     print(
         f"{arguments.file}: {text.n_bytes:,} bytes, {len(text.tokens) - 1:,} tokens,"
         f" {text.stories:,} {'story' if text.stories == 1 else 'stories'}"
     )
-    control = model.config.control
     future = control is not None and control.salience == "global" and not arguments.salience
     modes: list[Salience | None] = [arguments.salience]
     if future:
         modes.append("reactive")
     print(f"{'':12}{'loss':>10}{'perplexity':>14}{'bits a byte':>14}", flush=True)
     for mode in modes:
-        losses = token_losses(model, text.tokens, arguments.batch_size, mode, conditions)
+        losses = token_losses(model, length, text.tokens, arguments.batch_size, mode, conditions)
         total = float(losses.sum(dtype="float64"))
         mean = total / len(losses)
         print(
@@ -114,22 +127,24 @@ def perplexity(loss: float) -> str:
     return f"{math.exp(loss):.4f}" if loss < 100 else f"e^{loss:.1f}"
 
 
-def read_text(path: Path, tokenizer: Tokenizer) -> Text:
-    """The tokens of a file, in 2 bytes each, however long it is.
+def read_text(path: Path, tokenizer: Tokenizer | OtherTokenizer) -> Text:
+    """The tokens of a file, in 2 or 4 bytes each, however long it is.
 
     Raises:
         InputError: it is not UTF-8, or there is nothing in it.
     """
-    parts: list[NDArray[np.uint16]] = []
+    dtype = np.uint16 if tokenizer.vocab_size <= MAX_VOCABULARY else np.int32
+    parts: list[NDArray[Any]] = []
     n_bytes = stories = 0
     size = path.stat().st_size if path.is_file() else None
     with byte_bar(size, "read", delay=1) as bar:
         for story in stories_of(path):
-            parts.append(np.array([tokenizer.end_of_text], TOKEN))
+            parts.append(np.array([tokenizer.end_of_text], dtype))
             n_bytes += len(END_OF_TEXT) if stories else 0
             stories += 1
-            for piece in pieces(story):
-                parts.append(np.array(tokenizer.encode(piece), TOKEN))
+            # Where another tokenizer may be fed in pieces is not known.
+            for piece in pieces(story) if isinstance(tokenizer, Tokenizer) else [story]:
+                parts.append(np.array(tokenizer.encode(piece), dtype))
                 n_bytes += (length := len(piece.encode()))
                 bar.update(length)
     if not stories:
@@ -147,17 +162,17 @@ def pieces(story: str) -> Iterator[str]:
 
 
 def token_losses(
-    model: LanguageModel,
-    tokens: NDArray[np.uint16],
+    model: Scored,
+    length: int,
+    tokens: NDArray[Any],
     batch_size: int,
     salience: Salience | None,
     conditions: Conditions,
 ) -> NDArray[np.float32]:
     """The loss in nats of each token but the first, [N - 1], as the pipeline scores its rows.
 
-    The text is cut into windows of the context, the last one shorter.
+    The text is cut into windows of the context's length, the last one shorter.
     """
-    length = model.config.context_length
     whole = (len(tokens) - 1) // length * length
     windows = []
     if whole:

@@ -38,7 +38,10 @@ def load_model(directory: str | Path) -> LanguageModel:
             config.json says, of another type than float32, or not finite.
     """
     directory = Path(directory)
-    config = validated(ModelConfig, read_json(directory / CONFIG), str(directory / CONFIG))
+    read = read_json(directory / CONFIG)
+    if isinstance(read, dict) and "ncn" in read:  # of a hub: beside what transformers reads
+        read = read["ncn"]
+    config = validated(ModelConfig, read, str(directory / CONFIG))
     path = directory / WEIGHTS
     if not path.exists():
         raise InputError(f"{path} does not exist: run `dvc repro train`, or `dvc pull`")

@@ -1,11 +1,12 @@
 """Models on a hub: published with a card, and fetched.
 
-A repository holds model.safetensors, config.json, the tokenizer's vocab.json and merges.txt, and
-a model card. Loading executes nothing. Log in with `hf auth login`, or set HF_TOKEN.
+A repository holds model.safetensors, config.json, the tokenizer's vocab.json and merges.txt, a
+model card, and what the transformers library needs to load it. Loading with this project executes
+nothing. Log in with `hf auth login`, or set HF_TOKEN.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,13 +14,12 @@ from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from ncn.common.errors import InputError
-from ncn.corpus.tokenizer import load_tokenizer
-from ncn.model import LanguageModel, load_model, save_model
+from ncn.common.files import write_text
+from ncn.model import LanguageModel, load_model
 from ncn.model.checkpoint import CONFIG, WEIGHTS
 from ncn.publish.model_card import model_card
+from ncn.publish.repository import TOKENIZER_FILES, write_repository
 from ncn.sources.hub_client import Asked, HTTPError, OfflineModeIsEnabled, hub_address, problem
-
-TOKENIZER_FILES = ("vocab.json", "merges.txt")
 
 
 def from_pretrained(
@@ -47,6 +47,7 @@ def fetch_model(
     revision: str | None = None,
     token: str | None = None,
     endpoint: str | None = None,
+    others: Sequence[str] = (),
 ) -> Path:
     """The directory that holds a model and its tokenizer, downloaded where it is a repository.
 
@@ -55,6 +56,8 @@ def fetch_model(
         revision: a branch, tag or commit; the main branch where not given.
         token: of the hub; what `hf auth login` saved where not given.
         endpoint: the hub's address; HF_ENDPOINT, or the public hub, where not given.
+        others: the files, as patterns, of which a model of another project may consist; without
+            them there has to be one of this project.
 
     Raises:
         InputError: there is no such repository or revision, it holds no model, or the hub does
@@ -72,10 +75,11 @@ def fetch_model(
                 revision=revision,
                 token=token,
                 endpoint=hub_address(endpoint),
-                allow_patterns=[CONFIG, WEIGHTS, *TOKENIZER_FILES],
+                allow_patterns=[CONFIG, WEIGHTS, *TOKENIZER_FILES, *others],
             )
         )
-    if missing := [name for name in (CONFIG, WEIGHTS) if not (directory / name).exists()]:
+    needed = (CONFIG,) if others else (CONFIG, WEIGHTS)  # of another project, it may be in parts
+    if missing := [name for name in needed if not (directory / name).exists()]:
         raise InputError(f"{repo} has no {missing[0]}: it holds no model of this project")
     return directory
 
@@ -107,18 +111,10 @@ def push_to_hub(
         InputError: the tokenizer or the figures are of another model, `private` was asked for and
             the repository is public, or the hub refuses or cannot be reached.
     """
-    files: dict[str, Path | bytes] = {"README.md": model_card(model, repo, run).encode()}
-    if tokenizer is not None:
-        size = load_tokenizer(tokenizer).vocab_size
-        if size != model.config.vocab_size:
-            raise InputError(
-                f"{tokenizer} has {size:,} tokens, the model {model.config.vocab_size:,}"
-            )
-        files |= {name: Path(tokenizer) / name for name in TOKENIZER_FILES}
+    card = model_card(model, repo, run)
     with tempfile.TemporaryDirectory() as scratch, _explained(repo, None):
-        saved = Path(scratch) / "model"
-        save_model(model, saved)
-        files |= {name: saved / name for name in (CONFIG, WEIGHTS)}
+        write_repository(model, Path(scratch), tokenizer)
+        write_text(Path(scratch) / "README.md", card)
         api = HfApi(endpoint=hub_address(endpoint), token=token)
         # A name without an owner is the token's owner's.
         repo = api.create_repo(repo, private=private or None, exist_ok=True).repo_id
@@ -126,7 +122,7 @@ def push_to_hub(
             raise InputError(f"{repo} exists and is public: make it private first, or name another")
         commit = api.create_commit(
             repo,
-            [CommitOperationAdd(name, content) for name, content in files.items()],
+            [CommitOperationAdd(path.name, path) for path in sorted(Path(scratch).iterdir())],
             commit_message=message,
         )
     return commit.commit_url

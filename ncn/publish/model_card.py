@@ -71,7 +71,7 @@ def _metadata(repo: str, results: dict[str, Any] | None, params: Params | None) 
     data: dict[str, Any] = {
         "language": "en",
         "license": "mit",
-        "library_name": "ncn-pipeline",
+        "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["neuromodulatory-control-network", "pytorch", "safetensors"],
     }

@@ -1,18 +1,35 @@
 """The loss of each validation sequence and story, the same ones for every arm."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
+from ncn.corpus.conditions import Conditions
 from ncn.corpus.rows import Rows
 from ncn.model import LanguageModel
 from ncn.model.inputs import AnyRows, split_rows
 from ncn.settings import Salience
 from ncn.statistics.mean import mean_loss_over
+
+
+class Scored(Protocol):
+    """What is scored: a model of ours, or another that tells the loss of each token."""
+
+    def eval(self) -> Any:
+        """Put it into evaluation mode."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """They lie where its tokens have to be."""
+
+    def token_losses(
+        self, tokens: Tensor, targets: Tensor, salience: Salience | None, conditions: Conditions
+    ) -> Tensor:
+        """Cross-entropy of each target in nats, [B, T], from tokens and targets [B, T]."""
 
 
 def forms_of(model: LanguageModel) -> dict[str, Salience | None]:
@@ -30,7 +47,7 @@ def forms_of(model: LanguageModel) -> dict[str, Salience | None]:
 
 @torch.inference_mode()
 def score_tokens(
-    model: LanguageModel,
+    model: Scored,
     rows: AnyRows,
     batch_size: int,
     salience: Salience | None = None,

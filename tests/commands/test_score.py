@@ -52,7 +52,7 @@ def scored(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, 
 def test_every_token_is_scored_once_in_windows_of_the_context(tiny: Params) -> None:
     model = build_model(tiny, "ncn_causal", VOCABULARY, 1).eval()
     tokens = torch.arange(101).remainder(VOCABULARY).numpy().astype(TOKEN)
-    losses = token_losses(model, tokens, 2, None, NO_CONDITIONS)
+    losses = token_losses(model, 40, tokens, 2, None, NO_CONDITIONS)
     assert losses.shape == (100,)
     window = torch.from_numpy(tokens[80:].astype(np.int64))[None]  # the last, shorter than 40
     alone = model.token_losses(window[:, :-1], window[:, 1:]).detach().numpy().ravel()

@@ -97,7 +97,8 @@ def test_what_was_pushed_comes_back_with_identical_logits(tiny: Params, hub: Hub
     assert torch.equal(loaded(TOKENS), model(TOKENS))
     assert loaded.config == model.config
     held = hub.repositories["models", REPO, "main"]
-    assert set(held) == {"README.md", "config.json", "model.safetensors"}
+    code = {"configuration_ncn.py", "modeling_ncn.py"}
+    assert set(held) == {"README.md", "config.json", "model.safetensors"} | code
     assert hub.commits == ["first"]
     assert url == f"{hub.endpoint}/{REPO}/commit/{hub.commit('models', REPO, 'main')}"
 
