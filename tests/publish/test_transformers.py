@@ -3,6 +3,7 @@
 import importlib
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from ncn.corpus.tokenizer import load_tokenizer, train_tokenizer
 from ncn.generation.decoding import generate
 from ncn.model import LanguageModel, build_model, load_model, save_model
 from ncn.publish.hub import push_to_hub
+from ncn.publish.model_card import model_card
 from ncn.publish.repository import write_repository
 from ncn.settings import Params
 from tests.conftest import ROOT, VOCABULARY
@@ -193,12 +195,14 @@ def test_from_push_to_the_pipeline_of_transformers(
     tiny: Params, tokenizer: Path, tmp_path: Path, hub_address: str,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """As a reader of the model card does: another process that has this project nowhere."""
+    """As a reader of the model card does, where this project is not; the card's own lines too."""
     monkeypatch.chdir(tmp_path)
     model = build_model(tiny, "ncn_causal", 290, 1).eval()
     save_model(model, tmp_path / "ncn_causal")
     push_to_hub(model, "someone/tiny", tokenizer=tokenizer)
+    card, _ = re.findall(r"```python\n(.*?)```", model_card(model, "someone/tiny"), re.DOTALL)
     code = (
+        f"{card.replace('print', 'len')}"
         "from transformers import pipeline\n"
         "write = pipeline('text-generation', model='someone/tiny', trust_remote_code=True)\n"
         "print(write('The cat', max_new_tokens=5, do_sample=False)[0]['generated_text'], end='')\n"
