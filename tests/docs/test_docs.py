@@ -29,7 +29,15 @@ NOT_RUN = {
     "README.md": ["make test"],
     "docs/text.md": ["dvc config --local cache.type"],
     "docs/studies.md": ["dvc exp run -S 'tune.lr=", "python -m ncn study run"],
-    "docs/machines.md": ["make bench", "dvc exp run -S train.processes=2", "TORCH_DISABLE_SHARE_"],
+    "docs/models.md": ["pip install -c"],
+    "docs/machines.md": [
+        "make bench",
+        "python -m ncn profile paper",
+        "dvc exp run -S train.processes=2",
+        "TORCH_DISABLE_SHARE_",
+        "source .venv",
+        "source .venv",
+    ],
 }
 STORY = "Once upon a time, there was a cat. The cat saw a big dog, but it was not afraid. "
 
