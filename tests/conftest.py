@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Tiny tensors: two threads would only wait for each other, the longer the busier the machine.
@@ -36,6 +37,10 @@ VOCABULARY = 97  # odd on purpose
 def pytest_configure() -> None:
     """Behind a shell (&) ^C is ignored, and would be by all that a test starts and interrupts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How long an example takes, and its drawing, depends on what else the machine does.
+    slow = hypothesis.HealthCheck.too_slow
+    hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[slow])
+    hypothesis.settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from dvc.repo.plots import _load_sv
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ncn.common.errors import InputError
@@ -37,7 +37,6 @@ def one_line_end(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-@settings(deadline=None)
 @given(TABLES)
 @example([{"token": each} for each in AWKWARD])
 @example([{"": None}])

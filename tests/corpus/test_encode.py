@@ -117,7 +117,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(
     unit=st.sampled_from(["story", "sequence", "tail"]),
     sizes=st.tuples(st.integers(300, 9000), st.integers(300, 9000)),

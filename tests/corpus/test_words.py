@@ -41,7 +41,7 @@ def check(encoder: WordEncoder, text: str) -> None:
     assert np.frombuffer(encoder.encode(text), TOKEN).tolist() == whole
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(TEXTS)
 @example(" ")
 @example("  ")

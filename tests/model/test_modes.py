@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -99,7 +99,7 @@ def trained(mode: str) -> LanguageModel:
 
 
 @pytest.mark.parametrize("mode", CAUSAL)
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10)
 @given(position=st.integers(1, 23), seed=st.integers(1, 1000))
 def test_a_later_token_never_moves_an_earlier_logit(mode: str, position: int, seed: int) -> None:
     model, before, conditions = trained(mode), tokens(), told(mode, 2)

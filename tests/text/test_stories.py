@@ -29,7 +29,7 @@ def test_text_that_is_not_utf8_names_file_and_byte(
     assert "bad.txt" in str(error.value)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["word ", "a line\n", "paragraph\n\n", "€" * 900, "x" * 5000])))
 def test_a_document_is_cut_into_pieces_that_make_it_up(parts: list[str]) -> None:
     text = "".join(parts)
@@ -78,7 +78,7 @@ PIECES = [
 ]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.lists(st.lists(st.sampled_from(PIECES), max_size=30), min_size=1, max_size=4),
     st.integers(1, 900),
