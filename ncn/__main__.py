@@ -10,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import NoReturn
 
-from ncn.common.errors import InputError, run_command
+from ncn.common.errors import InputError, explain_while_loading, run_command
 
 # Each is a module with `add_arguments(parser)` and `run(arguments)`, of ncn.commands where MODULES
 # does not say where. The words stand here, so that the help need not load them all.
@@ -94,6 +94,7 @@ def run(name: str, command: ModuleType | None, arguments: Sequence[str]) -> None
 
 def main() -> None:
     """Load the command that is named first, while an interrupt still ends it, and run it."""
+    explain_while_loading()
     name, *arguments = sys.argv[1:] or ["--help"]
     command = loaded(name)
     run_command(lambda: run(name, command, arguments))

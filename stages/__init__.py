@@ -1,1 +1,5 @@
 """One module per stage of dvc.yaml: read params, call the library, write the outputs."""
+
+from ncn.common.errors import explain_while_loading
+
+explain_while_loading()

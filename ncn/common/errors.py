@@ -6,11 +6,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from types import TracebackType
 
 # What a system says to a file that it does not let us read or write.
 REFUSALS = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EISDIR, errno.ENOTDIR,
     errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
+
+
+# How a loader says that no memory is left, and torch, on a CPU and on a GPU.
+NO_MEMORY = (
+    "failed to map segment", "Cannot allocate memory", "can't allocate memory", "out of memory",
 )  # fmt: skip
 
 
@@ -39,7 +46,24 @@ def fixable(error: Exception) -> str | None:
             return f"no space left on {where}: free some and run the same command again"
         if error.errno in REFUSALS:
             return f"{where}: {error.strerror}: fix that and run the same command again"
+    if isinstance(error, MemoryError) or any(each in str(error) for each in NO_MEMORY):
+        return (
+            "not enough memory: free some, or take a smaller train.micro_batch_size with more"
+            " train.grad_accum_steps, or train.checkpointing"
+        )
     return None
+
+
+def explain_while_loading() -> None:
+    """Turn what a user can fix into one line already while modules are loaded, as torch is."""
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, Exception) and (problem := fixable(error)):
+            print(f"error: {in_one_line(problem)}", file=sys.stderr)
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def in_one_line(text: str) -> str:

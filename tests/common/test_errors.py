@@ -83,6 +83,29 @@ def full(path: Path) -> None:
     (path.parent / f".{path.name}.new").symlink_to("/dev/full")
 
 
+@pytest.mark.parametrize(
+    "work",
+    [
+        "run_command(lambda: bytearray(10**10))",
+        "import torch; run_command(lambda: torch.empty(10**10))",  # torch's own words
+        "explain_while_loading(); bytearray(10**10)",
+        "explain_while_loading(); limit(2**28); import torch",
+    ],
+)
+def test_too_little_memory_is_one_line(work: str) -> None:
+    code = (
+        "import resource; from ncn.common.errors import explain_while_loading, run_command\n"
+        "def limit(size): resource.setrlimit(resource.RLIMIT_AS, (size, 2**33))\n"
+        f"limit(2**33); {work}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: not enough memory")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_full_disk_is_said_in_one_line_and_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     write_json(path, {"old": 1})
