@@ -7,11 +7,11 @@ Per token t, with the product a of the layer's signals that act at each site (`n
 
 The preprint (eq. 8-12) has a_queries = beta, a_attention = g, a_feed_forward = g * gamma. A signal
 with one number a head scales that head: its queries, or its output before the heads are joined.
-Without a control network every signal is neutral and costs nothing.
+Without a control network every signal is neutral and costs nothing. A rival of the control network
+(`ncn.model.rivals`) multiplies the same sites.
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +20,11 @@ from torch.nn import functional as F
 from kernels.cache_update import cache_update
 from kernels.dispatch import Backend
 from kernels.modulated_add import modulated_add
-from ncn.model.attention_entropy import attention_entropy
-from ncn.model.layers import Layer, RMSNorm
+from ncn.model.layers import Layer, RMSNorm, attention_entropy
+from ncn.model.rivals import NEUTRAL, Scales, combined, make_modulator
 from ncn.model.salience import Tonic
 from ncn.settings import ModelConfig
 from ncn.signals import SIGNALS, Site, Width
-
-Scales = Mapping[Width, Tensor]  # [B, T] for a layer, [B, T, H] for heads, [B, T, D] for a vector
-NEUTRAL: Scales = MappingProxyType({})
 
 
 def scales_at(site: Site, signals: Mapping[str, Tensor | None]) -> Scales:
@@ -163,6 +160,7 @@ class Block(Layer):
         self.feed_forward_norm = RMSNorm(config.d_model)
         self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
+        self.modulator = make_modulator(config)
 
     def forward(
         self,
@@ -174,13 +172,21 @@ class Block(Layer):
         """x [B, T, D] -> [B, T, D], with the layer's signals by name: [B, T], or [B, T, W] of wider
         ones; one that is None or absent is neutral. The rest: see `Attention`.
         """
-        queries, attention = scales_at("queries", signals), scales_at("attention", signals)
-        attended, entropy = self.attention(
-            self.attention_norm(x), queries, attention, past, measure
-        )
+        normed = self.attention_norm(x)
+        queries = self._scales("queries", normed, signals)
+        attention = self._scales("attention", normed, signals)
+        attended, entropy = self.attention(normed, queries, attention, past, measure)
         x = self._added(x, self.dropout(attended), attention)
-        fed = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-        return self._added(x, fed, scales_at("feed_forward", signals)), entropy
+        normed = self.feed_forward_norm(x)
+        fed = self.dropout(self.feed_forward(normed))
+        return self._added(x, fed, self._scales("feed_forward", normed, signals)), entropy
+
+    def _scales(self, site: Site, normed: Tensor, signals: Mapping[str, Tensor | None]) -> Scales:
+        """What scales a site of a branch that reads `normed` [B, T, D]: signals and modulator."""
+        scales = scales_at(site, signals)
+        if self.modulator is None:
+            return scales
+        return combined(scales, self.modulator(site, normed))
 
     def _added(self, x: Tensor, branch: Tensor, scales: Scales) -> Tensor:
         """x plus a branch [B, T, D], scaled a token at a time where there are signals."""

@@ -52,8 +52,16 @@ MODES: dict[str, dict[str, Any]] = {
     "tasks": {"salience": "causal", "tasks": 3},
     "sliders": {"salience": "causal", "sliders": ["dialogue", "token_bytes"]},
     "entropy": {"salience": "causal", "attention_entropy": True},
+    "gated attention": {"controller": "none", "modulator": "gated_attention"},
+    "transponder": {"controller": "none", "modulator": "transponder"},
+    "rezero": {"controller": "none", "modulator": "rezero"},
+    "layerscale": {"controller": "none", "modulator": "layerscale"},
+    "temperature": {"controller": "none", "modulator": "temperature"},
+    "network, gated": {"salience": "causal", "modulator": "gated_attention"},
+    "network, rescaled": {"salience": "causal", "modulator": "rezero"},
     "all inputs": {"tasks": 3, "sliders": ["dialogue"], "attention_entropy": True},
 }
+CONTROLLED = [name for name, mode in MODES.items() if mode.get("controller") != "none"]
 CAUSAL = [name for name in MODES if name not in ("global", "run 1", "all inputs")]
 
 
@@ -160,7 +168,7 @@ def test_signals_stay_in_range_and_the_unused_are_neutral(mode: str) -> None:
         assert not used or (signal.min() >= lower[name] and signal.max() <= upper[name])
 
 
-@pytest.mark.parametrize("mode", [name for name in MODES if name != "baseline"])
+@pytest.mark.parametrize("mode", CONTROLLED)
 def test_neutral_signals_leave_the_models_own_backbone(
     mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +187,7 @@ def test_neutral_signals_leave_the_models_own_backbone(
     assert torch.equal(model(tokens()), plain(tokens()))
 
 
-@pytest.mark.parametrize("mode", [name for name in MODES if name != "baseline"])
+@pytest.mark.parametrize("mode", CONTROLLED)
 def test_the_loss_carries_the_penalty_of_its_own_signals(mode: str) -> None:
     model = trained(mode)
     control = model.config.control
@@ -206,7 +214,7 @@ def test_a_saved_and_loaded_model_gives_identical_logits(mode: str, tmp_path: Pa
     )
 
 
-@pytest.mark.parametrize("mode", [name for name in MODES if name != "baseline"])
+@pytest.mark.parametrize("mode", CONTROLLED)
 def test_training_moves_every_control_that_is_not_frozen(mode: str) -> None:
     control, config = trained(mode).control, trained(mode).config
     assert control is not None
@@ -262,6 +270,9 @@ def test_static_control_is_one_scalar_a_layer_and_signal(published: Params) -> N
         {"signals": ["gain"]},
         {"hidden": 16},
         {"hidden": 200},
+        {"controller": "none", "modulator": "gated_attention"},
+        {"controller": "none", "modulator": "transponder"},
+        {"salience": "causal", "modulator": "layerscale"},
     ],
 )
 @pytest.mark.parametrize("match", ["parameters", "non_embedding"])
