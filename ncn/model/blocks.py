@@ -3,7 +3,9 @@
 Per token t, with the product a of the layer's signals that act at each site (`ncn.signals`):
 
     x <- x + a_attention * Attention(RMSNorm(x)),       where queries are scaled: Q' = a_queries Q
-    x <- x + a_feed_forward * FeedForward(RMSNorm(x))
+    x <- x + a_feed_forward * FeedForward(RMSNorm(x)),  with the activation x Phi(a_slope x)
+
+and last, of the layer as a whole, from its input x_0:  x <- x_0 + a_layer (x - x_0).
 
 The preprint (eq. 8-12) has a_queries = beta, a_attention = g, a_feed_forward = g * gamma. A signal
 with one number a head scales that head: its queries, or its output before the heads are joined.
@@ -138,16 +140,20 @@ class Attention(Layer):
 
 
 class FeedForward(nn.Module):
-    """GELU(x W_1 + b_1) W_2 + b_2."""
+    """GELU(x W_1 + b_1) W_2 + b_2; with slopes s, x Phi(s x) = GELU(s x) / s for GELU(x)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.up = nn.Linear(config.d_model, config.d_ff)
         self.down = nn.Linear(config.d_ff, config.d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, slopes: Scales = NEUTRAL) -> Tensor:
         """x [B, T, D] -> [B, T, D]."""
-        return self.down(F.gelu(self.up(x)))
+        up = self.up(x)
+        if (slope := slopes.get("layer")) is None:
+            return self.down(F.gelu(up))
+        slope = slope[..., None].to(up.dtype)
+        return self.down(F.gelu(slope * up) / slope)
 
 
 class Block(Layer):
@@ -172,14 +178,18 @@ class Block(Layer):
         """x [B, T, D] -> [B, T, D], with the layer's signals by name: [B, T], or [B, T, W] of wider
         ones; one that is None or absent is neutral. The rest: see `Attention`.
         """
-        normed = self.attention_norm(x)
+        start, normed = x, self.attention_norm(x)
         queries = self._scales("queries", normed, signals)
         attention = self._scales("attention", normed, signals)
         attended, entropy = self.attention(normed, queries, attention, past, measure)
         x = self._added(x, self.dropout(attended), attention)
         normed = self.feed_forward_norm(x)
-        fed = self.dropout(self.feed_forward(normed))
-        return self._added(x, fed, self._scales("feed_forward", normed, signals)), entropy
+        fed = self.dropout(self.feed_forward(normed, scales_at("slope", signals)))
+        x = self._added(x, fed, self._scales("feed_forward", normed, signals))
+        if (depth := scales_at("layer", signals).get("layer")) is not None:
+            # lerp is exactly x at 1; start + (x - start) is not
+            x = torch.lerp(start, x, depth[..., None].to(x.dtype))
+        return x, entropy
 
     def _scales(self, site: Site, normed: Tensor, signals: Mapping[str, Tensor | None]) -> Scales:
         """What scales a site of a branch that reads `normed` [B, T, D]: signals and modulator."""
