@@ -30,6 +30,7 @@ PUBLISHED_SETTINGS: dict[str, Any] = {
     "model.d_ff": 1024,
     "model.context_length": 512,
     "model.dropout": 0.1,
+    "model.modulator": "none",
     "train.epochs": 1,
     "train.lr": 6e-4,
     "train.lr_scale": {},  # factors other than 1
@@ -92,7 +93,7 @@ def differences_to_published(params: Params, arm: str | None = None) -> list[str
         "tokenizer": params.tokenizer,
         "text": params.text,
         "split": params.split,
-        "model": params.model,
+        "model": params.model if arm is None else params.model_of(arm),
         "train": params.train if arm is None else params.train_of(arm),
         "ncn": ncn,
     }

@@ -12,7 +12,9 @@ from typing import Literal
 
 # Numbers a token and layer: one; one for each attention head; one for each element of the width.
 Width = Literal["layer", "head", "vector"]
-Site = Literal["queries", "attention", "feed_forward"]  # what a signal multiplies
+# What a signal multiplies: the queries, a branch's output, what the whole layer adds to its input,
+# or the slope of the feed-forward's activation.
+Site = Literal["queries", "attention", "feed_forward", "layer", "slope"]
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,17 @@ class Signal:
     name: as in `ncn.signals`, in files and charts. symbol: in equations. words: for people.
     transformations: of `kernels.actuator`, the default first; where there are several, the setting
         `ncn.NAME` chooses.
-    sites: what the signal multiplies, the queries or the output of a branch; signals that share a
-        site are multiplied in this order. One a head scales the heads' own outputs.
+    sites: what the signal multiplies; signals that share a site are multiplied in this order. One a
+        head scales the heads' own queries or outputs; of a layer or a slope there is one number.
     start: z at which `init: identity` begins, next to neutral.
     neutral: the value that does nothing, from which the penalty measures.
     scale: lowest and highest value that charts colour.
     width: numbers a token and layer.
+    further: a target beyond table 1, logged, scanned and shown only where an arm has it.
 
     Raises:
-        ValueError: one number a head is declared for the feed-forward, which has no heads.
+        ValueError: one number a head is declared for the feed-forward, which has no heads; or more
+            than one number for a whole layer or a slope.
     """
 
     name: str
@@ -42,12 +46,18 @@ class Signal:
     scale: tuple[float, float]
     neutral: float = 1
     width: Width = "layer"
+    further: bool = False
 
     def __post_init__(self) -> None:
         if self.width == "head" and "feed_forward" in self.sites:
             raise ValueError(
                 f"signal {self.name}: width head at the site feed_forward, which has no heads;"
                 " allowed are layer and vector"
+            )
+        if self.width != "layer" and {"layer", "slope"} & {*self.sites}:
+            raise ValueError(
+                f"signal {self.name}: width {self.width} at the site layer or slope, which takes"
+                " one number; allowed is layer"
             )
 
     def columns(self, n_heads: int, d_model: int) -> int:
@@ -85,6 +95,40 @@ SIGNALS = {
             sites=("feed_forward",),
             start=3.0,
             scale=(0.0, 2.0),  # of [0, 1] in truth: the middle colour is neutral, as in the others
+        ),
+        # Preprint section 8, "Expanded Modulation Targets".
+        Signal(
+            name="head_gate",
+            symbol="η",
+            words="attention head gate",
+            transformations=("sigmoid",),
+            sites=("attention",),
+            start=3.0,
+            scale=(0.0, 2.0),
+            width="head",
+            further=True,
+        ),
+        Signal(
+            name="depth_gate",
+            symbol="δ",
+            words="depth gate",
+            transformations=("sigmoid",),
+            sites=("layer",),
+            start=3.0,
+            scale=(0.0, 2.0),
+            further=True,
+        ),
+        # x Phi(s x) is the backbone's GELU at s = 1; x sigmoid(1.702 s x) differs by less than 0.02
+        # there. In [0.5, 1.5]: away from 0, where the activation is linear.
+        Signal(
+            name="activation_slope",
+            symbol="s",
+            words="activation slope",
+            transformations=("shifted",),
+            sites=("slope",),
+            start=0.0,
+            scale=(0.0, 2.0),
+            further=True,
         ),
     )
 }

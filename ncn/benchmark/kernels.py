@@ -89,7 +89,9 @@ def elementwise_kernels(device: torch.device, compiling: bool = True) -> dict[st
     """
     half = torch.bfloat16 if device.type == "cuda" else torch.float32
     outputs = [
-        (signal.transformations[0], signal.columns(N_HEADS, D_MODEL)) for signal in SIGNALS.values()
+        (signal.transformations[0], signal.columns(N_HEADS, D_MODEL))
+        for signal in SIGNALS.values()
+        if not signal.further
     ]
     columns = sum(width for _, width in outputs)
 

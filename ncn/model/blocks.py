@@ -3,15 +3,17 @@
 Per token t, with the product a of the layer's signals that act at each site (`ncn.signals`):
 
     x <- x + a_attention * Attention(RMSNorm(x)),       where queries are scaled: Q' = a_queries Q
-    x <- x + a_feed_forward * FeedForward(RMSNorm(x))
+    x <- x + a_feed_forward * FeedForward(RMSNorm(x)),  with the activation x Phi(a_slope x)
+
+and last, of the layer as a whole, from its input x_0:  x <- x_0 + a_layer (x - x_0).
 
 The preprint (eq. 8-12) has a_queries = beta, a_attention = g, a_feed_forward = g * gamma. A signal
 with one number a head scales that head: its queries, or its output before the heads are joined.
-Without a control network every signal is neutral and costs nothing.
+Without a control network every signal is neutral and costs nothing. A rival of the control network
+(`ncn.model.rivals`) multiplies the same sites.
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +22,11 @@ from torch.nn import functional as F
 from kernels.cache_update import cache_update
 from kernels.dispatch import Backend
 from kernels.modulated_add import modulated_add
-from ncn.model.attention_entropy import attention_entropy
-from ncn.model.layers import Layer, RMSNorm
+from ncn.model.layers import Layer, RMSNorm, attention_entropy
+from ncn.model.rivals import NEUTRAL, Scales, combined, make_modulator
 from ncn.model.salience import Tonic
 from ncn.settings import ModelConfig
 from ncn.signals import SIGNALS, Site, Width
-
-Scales = Mapping[Width, Tensor]  # [B, T] for a layer, [B, T, H] for heads, [B, T, D] for a vector
-NEUTRAL: Scales = MappingProxyType({})
 
 
 def scales_at(site: Site, signals: Mapping[str, Tensor | None]) -> Scales:
@@ -141,16 +140,20 @@ class Attention(Layer):
 
 
 class FeedForward(nn.Module):
-    """GELU(x W_1 + b_1) W_2 + b_2."""
+    """GELU(x W_1 + b_1) W_2 + b_2; with slopes s, x Phi(s x) = GELU(s x) / s for GELU(x)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.up = nn.Linear(config.d_model, config.d_ff)
         self.down = nn.Linear(config.d_ff, config.d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, slopes: Scales = NEUTRAL) -> Tensor:
         """x [B, T, D] -> [B, T, D]."""
-        return self.down(F.gelu(self.up(x)))
+        up = self.up(x)
+        if (slope := slopes.get("layer")) is None:
+            return self.down(F.gelu(up))
+        slope = slope[..., None].to(up.dtype)
+        return self.down(F.gelu(slope * up) / slope)
 
 
 class Block(Layer):
@@ -163,6 +166,7 @@ class Block(Layer):
         self.feed_forward_norm = RMSNorm(config.d_model)
         self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
+        self.modulator = make_modulator(config)
 
     def forward(
         self,
@@ -174,13 +178,25 @@ class Block(Layer):
         """x [B, T, D] -> [B, T, D], with the layer's signals by name: [B, T], or [B, T, W] of wider
         ones; one that is None or absent is neutral. The rest: see `Attention`.
         """
-        queries, attention = scales_at("queries", signals), scales_at("attention", signals)
-        attended, entropy = self.attention(
-            self.attention_norm(x), queries, attention, past, measure
-        )
+        start, normed = x, self.attention_norm(x)
+        queries = self._scales("queries", normed, signals)
+        attention = self._scales("attention", normed, signals)
+        attended, entropy = self.attention(normed, queries, attention, past, measure)
         x = self._added(x, self.dropout(attended), attention)
-        fed = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-        return self._added(x, fed, scales_at("feed_forward", signals)), entropy
+        normed = self.feed_forward_norm(x)
+        fed = self.dropout(self.feed_forward(normed, scales_at("slope", signals)))
+        x = self._added(x, fed, self._scales("feed_forward", normed, signals))
+        if (depth := scales_at("layer", signals).get("layer")) is not None:
+            # lerp is exactly x at 1; start + (x - start) is not
+            x = torch.lerp(start, x, depth[..., None].to(x.dtype))
+        return x, entropy
+
+    def _scales(self, site: Site, normed: Tensor, signals: Mapping[str, Tensor | None]) -> Scales:
+        """What scales a site of a branch that reads `normed` [B, T, D]: signals and modulator."""
+        scales = scales_at(site, signals)
+        if self.modulator is None:
+            return scales
+        return combined(scales, self.modulator(site, normed))
 
     def _added(self, x: Tensor, branch: Tensor, scales: Scales) -> Tensor:
         """x plus a branch [B, T, D], scaled a token at a time where there are signals."""

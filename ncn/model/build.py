@@ -32,16 +32,18 @@ def build_model(
 def model_config(params: Params, arm: str, vocab_size: int) -> ModelConfig:
     """What `arm` builds: its feed-forward as wide as gives it the size of the model of `ncn`.
 
-    An arm without a control network, or with less of one, is widened; one with more is narrowed.
+    An arm without a control network, or with less of one, is widened; one with more is narrowed. So
+    is one with a rival of it (`model.modulator`), by the difference.
     """
-    shape = params.model.model_dump() | {"vocab_size": vocab_size}
+    shape = params.model_of(arm).model_dump() | {"vocab_size": vocab_size}
+    reference = params.model.model_dump() | {"vocab_size": vocab_size, "control": params.ncn}
     control = params.control_network(arm)
     own = ModelConfig(**shape, control=None if control.controller == "none" else control)
     matching = params.baseline_of(arm)
     if matching.match == "none":
         return own
     size = SIZES[matching.match]
-    missing = size(ModelConfig(**shape, control=params.ncn)) - size(own)
+    missing = size(ModelConfig(**reference)) - size(own)
     if missing == 0:
         return own
     widening = missing / (size(_widened(own, own.d_ff + 1)) - size(own))

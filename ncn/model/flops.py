@@ -6,6 +6,7 @@ forward pass (one for each of the two gradients of a product).
 """
 
 from ncn.model.control import columns
+from ncn.model.rivals import modulator_flops
 from ncn.model.salience import CHUNK
 from ncn.settings import ControlSettings, ModelConfig
 
@@ -17,7 +18,8 @@ def flops_per_token(config: ModelConfig) -> int:
     attention = 2 * 2 * width * (length + 1) // 2  # scores and values over (T + 1) / 2 positions
     feed_forward = 2 * 2 * width * config.d_ff
     head = 2 * width * config.vocab_size
-    backbone = config.n_layers * (projections + attention + feed_forward) + head
+    rival = modulator_flops(config)
+    backbone = config.n_layers * (projections + attention + feed_forward + rival) + head
     return backbone + (0 if config.control is None else _control(config, config.control))
 
 

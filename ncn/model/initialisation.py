@@ -6,6 +6,7 @@ import torch
 
 from ncn.model.control import start_at_declared_signals
 from ncn.model.language_model import LanguageModel
+from ncn.model.rivals import static_start
 
 POOLING_INPUTS = {f"control.pooling.{part}_proj.weight" for part in ("q", "k", "v")}
 
@@ -24,6 +25,8 @@ def initialise(model: LanguageModel, seed: int) -> None:
     | query, key, value projection of | published Xavier uniform, of the three as one    |
     | the salience pooling            | matrix, +-sqrt(6 / 4D); small N(0, 0.02)         |
     | norm weights                    | 1                                                |
+    | static scales of a rival        | rezero 0, temperature 1, layerscale 0.1 (less    |
+    |                                 | from 19 layers on, see `ncn.model.rivals`)       |
     | biases                          | 0                                                |
     | output bias of the controller   | `ncn.init`: identity `start` of each signal (0,  |
     |                                 | 0.525, 3 for gain, precision, ffn_gate); zero 0  |
@@ -48,6 +51,9 @@ def initialise(model: LanguageModel, seed: int) -> None:
                 parameter.uniform_(-bound, bound, generator=stream)
             else:
                 parameter.normal_(0.0, 0.02, generator=stream)
+    for block in model.blocks:
+        if (scale := getattr(block.modulator, "scale", None)) is not None:
+            scale.fill_(static_start(model.config))
     if model.control is not None and control is not None:
         start_at_declared_signals(model.control.output_bias, model.config)
         if control.frozen:

@@ -105,7 +105,8 @@ class LanguageModel(Layer):
         salience: Salience | None = None,
         conditions: Conditions = NO_CONDITIONS,
     ) -> dict[str, Tensor]:
-        """Every declared signal for tokens [B, T], neutral where not modulated.
+        """Every signal of table 1 for tokens [B, T], neutral where not modulated, and every further
+        one that the arm has.
 
         Each [B, T, L], or [B, T, L, W] where it is wider than one number a layer.
         """
@@ -124,6 +125,7 @@ class LanguageModel(Layer):
         return {
             name: mine[name] if name in mine else neutral(signal)
             for name, signal in SIGNALS.items()
+            if name in mine or not signal.further
         }
 
     @torch.no_grad()

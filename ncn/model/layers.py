@@ -1,4 +1,4 @@
-"""What layers share: each computes through the form of the kernels that its model is set to."""
+"""What layers share: the form of the kernels that they compute through, a norm, an entropy."""
 
 import torch
 from torch import Tensor, nn
@@ -38,3 +38,38 @@ class RMSNorm(Layer):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., D] -> [..., D]."""
         return rms_norm(x, self.weight, NORM_EPS, backend=self.backend(x))
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """x in float32, or in float64 where it is that already."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+@torch.no_grad()
+def attention_entropy(q: Tensor, k: Tensor) -> Tensor:
+    """How widely a token attends, which the control network may see (preprint 3.2): h [B, t] of
+    queries q [B, H, t, K] over keys k [B, H, T, K], of which the last t are theirs.
+
+    h_t = mean over heads of  -sum_{s <= t} p_ts ln p_ts / ln(t + 1)        in [0, 1]
+
+    with p_t the attention of position t over the t + 1 positions that it sees: 0 where it attends
+    to one of them, 1 where to all alike. The first position sees only itself: 0.
+
+    A measurement: no gradient passes. Otherwise a layer could be trained to attend sharply or
+    widely in order to signal to the next one, and the figure would no longer report on it.
+    Costs the product of q and k once more, and O(t T) memory: fused attention does not tell p.
+    """
+    return head_entropies(q, k).mean(1)
+
+
+@torch.no_grad()
+def head_entropies(q: Tensor, k: Tensor) -> Tensor:
+    """As `attention_entropy`, of each head: [B, H, t]."""
+    own, length = q.shape[2], k.shape[2]
+    visible = torch.arange(length - own + 1, length + 1, device=q.device)  # [t]
+    with torch.autocast(q.device.type, enabled=False):
+        scores = at_least_single(q) @ at_least_single(k).mT * k.shape[-1] ** -0.5  # [B, H, t, T]
+        future = torch.arange(length, device=q.device) >= visible[:, None]
+        log_p = scores.masked_fill(future, -torch.inf).log_softmax(-1)
+        entropy = torch.special.entr(log_p.exp()).sum(-1)  # [B, H, t]
+    return entropy / visible.clamp(min=2).log()  # alone: 0 / ln 2

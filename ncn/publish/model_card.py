@@ -14,6 +14,7 @@ from ncn.common.errors import InputError
 from ncn.common.files import read_json
 from ncn.common.paths import COMPARISON, SUMMARY, evaluation_metrics, training_metrics
 from ncn.model import LanguageModel, parameter_count
+from ncn.publish.repository import loads_in_transformers
 from ncn.report.templates import environment
 from ncn.settings import Params, load_params
 
@@ -37,9 +38,10 @@ def model_card(model: LanguageModel, repo: str, run: str | None = None) -> str:
     results = None if run is None else _results(model, run)
     params = None if run is None else load_params()
     return templates.get_template(TEMPLATE).render(
-        metadata=_metadata(repo, results, params).to_yaml(),
+        metadata=_metadata(model, repo, results, params).to_yaml(),
         repo=repo,
         config=model.config,
+        in_transformers=loads_in_transformers(model.config),
         parameters=parameter_count(model.config),
         results=results,
         params=params,
@@ -65,13 +67,15 @@ def _results(model: LanguageModel, run: str) -> dict[str, Any]:
     }
 
 
-def _metadata(repo: str, results: dict[str, Any] | None, params: Params | None) -> ModelCardData:
+def _metadata(
+    model: LanguageModel, repo: str, results: dict[str, Any] | None, params: Params | None
+) -> ModelCardData:
     """The front matter. A perplexity that was helped by the future is not passed on as a result."""
     from_hub = params is not None and params.data.source == "tinystories-v2"
     data: dict[str, Any] = {
         "language": "en",
         "license": "mit",
-        "library_name": "transformers",
+        "library_name": "transformers" if loads_in_transformers(model.config) else "ncn-pipeline",
         "pipeline_tag": "text-generation",
         "tags": ["neuromodulatory-control-network", "pytorch", "safetensors"],
     }

@@ -5,7 +5,8 @@ reads it; and the code that transformers runs, where it is trusted to:
 
     AutoModelForCausalLM.from_pretrained("OWNER/NAME", trust_remote_code=True)
 
-That code is `hub_code/`. Nothing here needs transformers.
+That code is `hub_code/`. Nothing here needs transformers. A rival of the control network
+(`model.modulator`) it does not compute: such a model is for this project alone.
 """
 
 import json
@@ -51,11 +52,18 @@ def write_repository(
                 f"{tokenizer} has {size:,} tokens, the model {model.config.vocab_size:,}"
             )
         _write_tokenizer(Path(tokenizer), directory, model.config.context_length)
-    write_json(directory / CONFIG, transformers_config(model.config))
+    own = {"ncn": json.loads(model.config.model_dump_json())}
+    known = loads_in_transformers(model.config)
+    write_json(directory / CONFIG, transformers_config(model.config) if known else own)
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})  # transformers asks for it
-    for module in MODULES:
+    for module in MODULES if known else ():
         shutil.copyfile(CODE / module, directory / module)
+
+
+def loads_in_transformers(config: ModelConfig) -> bool:
+    """Whether `hub_code/` computes such a model."""
+    return config.modulator == "none"
 
 
 def transformers_config(config: ModelConfig) -> dict[str, Any]:

@@ -125,7 +125,11 @@ def _rendered(params: Params, inputs: Inputs) -> str:
         ),
         versions={name: inputs.versions[name] for name in PACKAGES if name in inputs.versions},
         settings=settings_in_force(params),
-        signals=SIGNALS,
+        signals=[
+            name
+            for name, declared in SIGNALS.items()
+            if not declared.further or any(has_signal(params, arm, name) for arm in params.arms)
+        ],
         signals_of=lambda arm: [each for each in SIGNALS if has_signal(params, arm, each)],
         few=FEW + 2,
         dash=DASH,

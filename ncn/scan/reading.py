@@ -13,13 +13,12 @@ from tqdm import tqdm
 from ncn.corpus.conditions import Conditions
 from ncn.corpus.tokenizer import Tokenizer
 from ncn.model import LanguageModel
-from ncn.model.attention_entropy import head_entropies
 from ncn.model.blocks import scales_at, split_heads
 from ncn.model.initialisation import initialise
 from ncn.model.inputs import ConditionedRows, split_rows
+from ncn.model.layers import head_entropies
 from ncn.scan.texts import Scan, layer_signals, scan_text, untrained
 from ncn.settings import BrainScan
-from ncn.signals import SIGNALS
 from ncn.statistics.interval import Floats
 
 Signals = Mapping[str, NDArray[Any]]  # by name, each [N, T, L]
@@ -77,7 +76,7 @@ def read(model: LanguageModel, rows: ConditionedRows, counts: NDArray[np.int64])
             hook.remove()
     read_tokens = rows.tokens[:, :-1].astype(np.int64)
     return Reading(
-        signals=varying({name: _joined([part[0][name] for part in parts]) for name in SIGNALS}),
+        signals=varying({name: _joined([part[0][name] for part in parts]) for name in parts[0][0]}),
         losses=_joined([part[1] for part in parts]),
         entropy=_joined([part[2] for part in parts]),
         tokens=read_tokens,

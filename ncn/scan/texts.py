@@ -20,6 +20,7 @@ def layer_signals(signals: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
         name: signals[name] if declared.width == "layer" else signals[name].mean(-1)
         for name, declared in SIGNALS.items()
+        if name in signals
     }
 
 

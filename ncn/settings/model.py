@@ -7,6 +7,7 @@ from pydantic import Field, StrictInt, model_validator
 from ncn.settings.control import ControlSettings
 from ncn.settings.values import Count, Number, Settings
 
+Modulator = Literal["none", "gated_attention", "transponder", "rezero", "layerscale", "temperature"]
 Width = Annotated[StrictInt, Field(ge=1, le=1_000_000)]  # above: beyond any machine
 
 
@@ -19,6 +20,9 @@ class Model(Settings):
     d_ff: Width
     context_length: Annotated[StrictInt, Field(ge=2, le=1_000_000)]
     dropout: Annotated[Number, Field(ge=0, lt=1)]
+    # A rival of the control network (`ncn.model.rivals`). Not written where there is none: a model
+    # saved before it was there is the same model.
+    modulator: Modulator = Field(default="none", exclude_if=lambda name: name == "none")
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:

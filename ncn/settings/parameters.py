@@ -27,6 +27,10 @@ IN_A_BLOCK = (
     "feed_forward_norm.weight",
     "feed_forward.up.weight", "feed_forward.up.bias",
     "feed_forward.down.weight", "feed_forward.down.bias",
+    "modulator.gate.weight",  # gated_attention
+    "modulator.attention.down.weight", "modulator.attention.up.weight",  # transponder
+    "modulator.feed_forward.down.weight", "modulator.feed_forward.up.weight",
+    "modulator.scale",  # rezero, layerscale, temperature
 )  # fmt: skip
 
 

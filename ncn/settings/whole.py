@@ -31,10 +31,13 @@ ArmName = Annotated[
     StrictStr, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$"), AfterValidator(name_length)
 ]
 
-# What an arm may change: any setting of these two sections, and of training what may suit one form
-# of model better than another.
+# What an arm may change: any setting of these two sections, the rival of the control network, and
+# of training what may suit one form of model better than another.
 ARM_TRAINING = ("lr", "decay", "weight_decay")
-ARM_SETTINGS = {*ControlSettings.model_fields, *Baseline.model_fields, *ARM_TRAINING}
+ARM_MODEL = ("modulator",)
+ARM_SETTINGS = {
+    *ControlSettings.model_fields, *Baseline.model_fields, *ARM_MODEL, *ARM_TRAINING
+}  # fmt: skip
 
 
 class Params(Settings):
@@ -83,6 +86,7 @@ class Params(Settings):
                     f"arms.{arm}.lr: tune.lr chooses every arm's; one of the two should go"
                 )
             self.train_of(arm)
+            self.model_of(arm)
             try:
                 check_heads(self.model.d_model, self.control_network(arm))
             except ValueError as problem:
@@ -137,6 +141,10 @@ class Params(Settings):
     def baseline_of(self, arm: str) -> Baseline:
         """The `baseline` section with what `arm` changes laid over it."""
         return self._overlaid(arm, self.baseline)
+
+    def model_of(self, arm: str) -> Model:
+        """The `model` section with the rival of the control network that `arm` names."""
+        return self._overlaid(arm, self.model)
 
     def train_of(self, arm: str) -> Train:
         """The `train` section with what `arm` changes laid over it."""

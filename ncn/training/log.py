@@ -30,11 +30,18 @@ class LogRow(NamedTuple):
     val_loss: float | None  # on the fixed validation subset, nats a token
 
     def columns(self) -> dict[str, float | None]:
-        """The row as a table has it: one column NAME_mean for each declared signal."""
+        """The row as a table has it: one column NAME_mean for each signal of table 1, and for
+        each further one that the arm has.
+        """
         row = self._asdict()
         signals = row.pop("signals")
         after = {name: row.pop(name) for name in ("pooling_entropy", "val_loss")}
-        return row | {f"{name}_mean": signals.get(name) for name in SIGNALS} | after
+        means = {
+            f"{name}_mean": signals.get(name)
+            for name, declared in SIGNALS.items()
+            if name in signals or not declared.further
+        }
+        return row | means | after
 
 
 # What is read back of a state: of these types, or refused.

@@ -10,7 +10,6 @@ from ncn.model import LanguageModel, build_model, model_config, parameter_count
 from ncn.model.control import ControlOutput, homeostatic_penalty
 from ncn.model.initialisation import POOLING_INPUTS, initialise
 from ncn.settings import Params
-from ncn.signals import SIGNALS
 from ncn.training.optimizer import make_optimizer
 from tests.conftest import VOCABULARY, special, with_arm
 
@@ -79,7 +78,8 @@ def test_neutral_signals_make_the_model_its_own_backbone(
     plain.load_state_dict(model.state_dict(), strict=False)
     ones = torch.ones(2, 24, tiny.model.n_layers)
     assert model.control is not None
-    neutral = ControlOutput(dict.fromkeys(SIGNALS, ones))
+    assert model.config.control is not None
+    neutral = ControlOutput(dict.fromkeys(model.config.control.signals, ones))
     monkeypatch.setattr(model.control, "forward", lambda *_: neutral)
     assert torch.equal(model(tokens()), plain(tokens()))
 

@@ -39,6 +39,10 @@ ARMS: dict[str, dict[str, Any]] = {
     "reactive": {"salience": "reactive", "signals": ["precision", "gain"]},
     "no salience": {"salience": "none", "precision_max": 1.0},
     "entropy": {"salience": "causal", "attention_entropy": True},
+    "further": {
+        "salience": "causal",
+        "signals": ["gain", "precision", "ffn_gate", "head_gate", "depth_gate", "activation_slope"],
+    },
     "told": {"salience": "causal", "tasks": 3, "sliders": ["dialogue", "token_bytes"]},
 }
 
@@ -293,6 +297,17 @@ def test_code_of_others_does_not_run(tiny: Params, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("The cat.", encoding="utf-8")
     with pytest.raises(InputError, match="foreign"):
         run("score", loaded("score"), [str(folder), str(tmp_path / "text.txt")])
+
+
+def test_a_model_that_the_code_does_not_compute_goes_without_it(
+    tiny: Params, tmp_path: Path
+) -> None:
+    rival = tiny.model.model_copy(update={"modulator": "temperature"})
+    model = build_model(tiny.model_copy(update={"model": rival}), "ncn", VOCABULARY, 1)
+    write_repository(model, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    assert load_model(tmp_path).config == model.config
+    assert "transformers" not in model_card(model, "someone/tiny")
 
 
 def test_the_code_needs_nothing_of_this_project() -> None:

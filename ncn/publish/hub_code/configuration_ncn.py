@@ -24,7 +24,7 @@ class NCNConfig(PretrainedConfig):
         `control`, which is None for a plain transformer.
     outputs: what the control network puts out for each layer, in its order: a signal's `name`, its
         `transformation`, the `width` in numbers, `per` (layer, head or vector), and the `sites`
-        that it multiplies (queries, attention, feed_forward).
+        that it multiplies (queries, attention, feed_forward, layer, slope).
     """
 
     model_type = "ncn"

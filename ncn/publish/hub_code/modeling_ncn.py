@@ -157,20 +157,27 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GELU(x W_1 + b_1) W_2 + b_2."""
+    """GELU(x W_1 + b_1) W_2 + b_2; with slopes s, GELU(s x) / s for GELU(x)."""
 
     def __init__(self, d_model: int, d_ff: int) -> None:
         super().__init__()
         self.up = nn.Linear(d_model, d_ff)
         self.down = nn.Linear(d_ff, d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, T, D] -> [B, T, D]."""
-        return self.down(F.gelu(self.up(x)))
+    def forward(self, x: Tensor, slope: Tensor | None) -> Tensor:
+        """x [B, T, D] -> [B, T, D], with one slope a token, [B, T]."""
+        up = self.up(x)
+        if slope is None:
+            return self.down(F.gelu(up))
+        slope = slope[..., None].to(up.dtype)
+        return self.down(F.gelu(slope * up) / slope)
 
 
 class Block(nn.Module):
-    """x + g Attention(RMSNorm(x)), then x + g gamma FeedForward(RMSNorm(x)) (eq. 8-12)."""
+    """x + g Attention(RMSNorm(x)), then x + g gamma FeedForward(RMSNorm(x)) (eq. 8-12).
+
+    A signal of the whole layer weighs what it adds to its input (section 8).
+    """
 
     def __init__(self, shape: dict[str, Any]) -> None:
         super().__init__()
@@ -185,12 +192,17 @@ class Block(nn.Module):
         past: Cache | None, layer: int, measure: bool,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """x [B, T, D] -> [B, T, D]; `scales` are by site and by what they are one number of."""
+        start = x
         attended, entropy = self.attention(
             self.attention_norm(x), scales, visible, past, layer, measure
         )
         x = x + _branch(self.dropout(attended), scales, "attention")
-        fed = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-        return x + _branch(fed, scales, "feed_forward"), entropy
+        slope = scales.get(("slope", "layer"))
+        fed = self.dropout(self.feed_forward(self.feed_forward_norm(x), slope))
+        x = x + _branch(fed, scales, "feed_forward")
+        if (depth := scales.get(("layer", "layer"))) is not None:
+            x = torch.lerp(start, x, depth[..., None].to(x.dtype))
+        return x, entropy
 
 
 class NCNForCausalLM(PreTrainedModel, GenerationMixin):
