@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 QUIET_SECONDS = 60.0  # between lines where no terminal can redraw one
 
+SPOKEN_OF = 1 << 28  # bytes of text from which on it is said what they will take
+
 
 def say(text: str) -> None:
     """One line for people, above the progress line if there is one.

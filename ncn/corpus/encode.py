@@ -7,7 +7,8 @@ The text between two delimiters is encoded as it stands, so decoding gives the c
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -93,7 +94,8 @@ def write_corpus(
     }
     begins = by_file.cumsum(axis=0) - by_file
     with ExitStack() as opened:
-        written = [_Part(directory, part, lengths, context_length, opened) for part in names]
+        aside = opened.enter_context(ThreadPoolExecutor(1))
+        written = [_Part(directory, part, lengths, context_length, opened, aside) for part in names]
         for number, part in enumerate(names if by_story else PARTS[:1]):
             first = 0
             for rows in _rows(stream_files(scratch, len(corpus.ranges), part), context_length):
@@ -106,7 +108,7 @@ def write_corpus(
                     elif number == other:
                         out.add(rows, tasks)
                 first += len(rows)
-    meta |= {part: out.said() for part, out in zip(names, written, strict=True)}
+        meta |= {part: out.said() for part, out in zip(names, written, strict=True)}
     digest = "".join(out.digests[kind].hexdigest() for kind in ("bin", "tasks") for out in written)
     meta["digest"] = hashlib.sha256(digest.encode()).hexdigest()
     write_json(directory / "meta.json", meta)
@@ -114,7 +116,7 @@ def write_corpus(
 
 
 class _Part:
-    """The files of a part while they are written."""
+    """The files of a part while they are written, and digested on another thread meanwhile."""
 
     def __init__(
         self,
@@ -123,6 +125,7 @@ class _Part:
         lengths: NDArray[np.int32],
         context_length: int,
         opened: ExitStack,
+        aside: Executor,
     ) -> None:
         self._files: dict[str, IO[bytes]] = {
             kind: opened.enter_context(replacing(directory / f"{part}.{kind}", "wb"))
@@ -133,19 +136,28 @@ class _Part:
         self._blocks = {"bin": BlockDigests(row_bytes), "tasks": BlockDigests(TOKEN.itemsize)}
         self.digests = {kind: hashlib.sha256() for kind in self._files}
         self._rows = self._bytes = 0
+        self._aside = aside
+        self._digested: Future[None] = aside.submit(self._digest, {})
 
     def add(self, rows: Rows, tasks: NDArray[np.intp]) -> None:
         """Write rows behind those that are there."""
+        limited = tasks.clip(max=MAX_TASKS - 1).astype(TOKEN)
+        contents = {"bin": rows.tobytes(), "tasks": limited.tobytes()}
+        self._digested.result()  # so that no more than one waits
+        self._digested = self._aside.submit(self._digest, contents)
+        for kind, content in contents.items():
+            self._files[kind].write(content)
         self._rows += len(rows)
         self._bytes += int(self._lengths[rows[:, 1:]].sum(dtype=np.int64))
-        limited = tasks.clip(max=MAX_TASKS - 1).astype(TOKEN)
-        for kind, content in (("bin", rows.tobytes()), ("tasks", limited.tobytes())):
-            self._files[kind].write(content)
+
+    def _digest(self, contents: Mapping[str, bytes]) -> None:
+        for kind, content in contents.items():
             self.digests[kind].update(content)
             self._blocks[kind].update(content)
 
     def said(self) -> dict[str, Any]:
         """What meta.json says of the part."""
+        self._digested.result()
         n_targets = self._rows * self._context_length
         return {
             "rows": self._rows,

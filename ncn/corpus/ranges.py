@@ -12,8 +12,10 @@ What is there is not done again, so that whatever ends the work, the same comman
 
 import shutil
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +24,7 @@ import numpy as np
 
 from ncn.common.errors import InputError, Interrupted
 from ncn.common.files import read_json, replacing, write_json
-from ncn.common.progress import byte_bar, say
+from ncn.common.progress import SPOKEN_OF, byte_bar, say
 from ncn.corpus.rows import TOKEN
 from ncn.corpus.split import LEFT_OUT, PARTS, Parts
 from ncn.corpus.tokenizer import load_tokenizer
@@ -36,7 +38,6 @@ from ncn.text.stories import RANGE_BYTES, Segment, is_story, ranges_of, stories_
 Range = Sequence[Segment]
 Counts = list[list[int]]  # of tokens, by segment and part
 EMPTY = "empty"  # in what was found: texts of white space only
-SPOKEN_OF = 1 << 28  # bytes of text from which on it is said what it will take
 
 
 class Corpus(NamedTuple):
@@ -123,13 +124,15 @@ def encode_ranges(
         for number in todo
     )
     total, left = _bytes(corpus.ranges), _bytes([corpus.ranges[number] for number in todo])
-    checked = False
+    checked, start = False, time.monotonic()
     with byte_bar(total, "tokenize", initial=total - left) as bar:
         try:
             for number, n_tokens in spread(_encode, tasks, min(workers, len(todo))):
                 size = _bytes([corpus.ranges[number]])
                 if not checked:
-                    _check_room(n_tokens * TOKEN.itemsize / size, total, left - size, scratch)
+                    seconds = (time.monotonic() - start) * (left - size) / size / workers
+                    token_bytes = n_tokens * TOKEN.itemsize / size
+                    _check_room(token_bytes, total, left - size, seconds, scratch)
                     checked = True
                 bar.update(size)
         except KeyboardInterrupt:
@@ -211,14 +214,17 @@ def _encoder(vocabulary: Path) -> tuple[WordEncoder, bytes]:
     return WordEncoder(tokenizer), np.array([tokenizer.end_of_text], TOKEN).tobytes()
 
 
-def _check_room(token_bytes: float, total: int, left: int, scratch: Path) -> None:
+def _check_room(token_bytes: float, total: int, left: int, seconds: float, scratch: Path) -> None:
     """See that the ids have room, by what the first range took: once here and once as rows."""
     needed, free = round(token_bytes * (left + total)), shutil.disk_usage(scratch).free
     words = f"the ids of {total / 1e9:.1f} GB of text need about {needed / 1e9:.1f} GB of disk"
     if needed > free:
         raise InputError(f"{words}, {free / 1e9:.1f} GB are free: the same command goes on")
     if total > SPOKEN_OF:
-        say(f"{words}, half of it until they are written as rows; {free / 1e9:.0f} GB are free")
+        say(
+            f"{words}, half of it until they are written as rows; {free / 1e9:.0f} GB are free;"
+            f" encoding takes about {timedelta(seconds=round(seconds))}"
+        )
 
 
 def _bytes(ranges: Sequence[Range]) -> int:

@@ -10,6 +10,7 @@ writes to a file of its own. Any other address is a mirror, read with requests.
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from ncn.common.errors import InputError
 from ncn.common.files import sha256_of
-from ncn.common.progress import byte_bar
+from ncn.common.progress import SPOKEN_OF, byte_bar, say
 from ncn.sources.hub_client import (
     Asked,
     HfHubHTTPError,
@@ -110,7 +111,21 @@ def downloaded(files: Sequence[Remote], scratch: Path) -> Iterator[list[Path]]:
             raise InputError(
                 f"another run is downloading to {scratch}: wait for its end, or stop it"
             ) from None
-        yield [_complete(file, scratch / f"{file.sha256}.part") for file in files]
+        parts = [scratch / f"{file.sha256}.part" for file in files]
+        _check_room(files, parts)
+        yield [_complete(file, part) for file, part in zip(files, parts, strict=True)]
+
+
+def _check_room(files: Sequence[Remote], parts: Sequence[Path]) -> None:
+    """See that what is missing has room, where its size is known; say what it will take."""
+    sizes = zip(files, parts, strict=True)
+    missing = sum(max(0, (file.wanted or 0) - _size(part)) for file, part in sizes)
+    free = shutil.disk_usage(parts[0].parent).free
+    words = f"{missing / 1e9:.1f} GB to download, {free / 1e9:.1f} GB are free"
+    if missing > free:
+        raise InputError(f"{words}: free some, the same command goes on")
+    if missing > SPOKEN_OF:
+        say(f"{words}; with its tokens, a text takes about twice its size at the height")
 
 
 def _complete(file: Remote, part: Path) -> Path:

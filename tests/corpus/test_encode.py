@@ -1,5 +1,6 @@
 """Tokens on disk: lossless, split without overlap, refused when damaged."""
 
+import re
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncn.common.errors import InputError
+from ncn.corpus import ranges
 from ncn.corpus.rows import open_rows, open_tasks
 from ncn.corpus.split import PARTS, choose_parts
 from ncn.corpus.tokenizer import load_tokenizer
@@ -190,3 +192,15 @@ def test_no_room_is_said_after_the_first_range(
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
     with pytest.raises(InputError, match=r"need about .* GB of disk, 0\.0 GB are free: the same"):
         write(tmp_path, vocabulary, "story")
+
+
+def test_what_a_large_text_takes_is_said(
+    tmp_path: Path, vocabulary: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(ranges, "SPOKEN_OF", 0)
+    write(tmp_path, vocabulary, "story")
+    assert re.search(
+        r"need about .* GB of disk, .* GB are free; encoding takes about 0:0",
+        capsys.readouterr().err,
+    )

@@ -669,3 +669,18 @@ def test_first_bytes_that_are_others_or_hold_no_story_are_refused(hub: Hub) -> N
         source="tinystories-v2", hub={"repo": REPO, "revision": REVISION, "files": [file]}
     )
     assert "no <|endoftext|> in its first 100 bytes" in refused(short)
+
+
+def test_what_has_no_room_is_not_begun_and_what_is_large_is_said(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1000))
+    assert refused(of_hub()).endswith(
+        "0.0 GB to download, 0.0 GB are free: free some, the same command goes on"
+    )
+    assert not hub.requests
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    monkeypatch.setattr(transfer, "SPOKEN_OF", len(TEXT) - 1)
+    assert run(of_hub())
+    assert "GB to download" in capsys.readouterr().err
