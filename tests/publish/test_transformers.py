@@ -25,6 +25,7 @@ from ncn.publish.hub import push_to_hub
 from ncn.publish.model_card import model_card
 from ncn.publish.repository import write_repository
 from ncn.settings import Params
+from ncn.signals import SIGNALS
 from tests.conftest import ROOT, VOCABULARY
 from tests.hub import serve_hub
 
@@ -39,10 +40,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "reactive": {"salience": "reactive", "signals": ["precision", "gain"]},
     "no salience": {"salience": "none", "precision_max": 1.0},
     "entropy": {"salience": "causal", "attention_entropy": True},
-    "further": {
-        "salience": "causal",
-        "signals": ["gain", "precision", "ffn_gate", "head_gate", "depth_gate", "activation_slope"],
-    },
+    "every signal": {"salience": "causal", "signals": [*SIGNALS]},
     "told": {"salience": "causal", "tasks": 3, "sliders": ["dialogue", "token_bytes"]},
 }
 
