@@ -1,10 +1,17 @@
 """The text and its tokens: sections `data`, `tokenizer` and `split`."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import (
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
 
 from ncn.common.errors import InputError
 from ncn.common.paths import MODELS, RAW, SCORED, TOKENS, TUNED
@@ -55,6 +62,14 @@ class HubFile(Settings):
     bytes: Count
     sha256: Digest
     first_bytes: Count | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _a_file_of_the_repository(cls, name: str) -> str:
+        path = PurePosixPath(name)
+        if "\0" in name or not path.name or path.is_absolute() or ".." in path.parts:
+            raise ValueError("a file of the repository is needed, by its path in it")
+        return name
 
     @model_validator(mode="after")
     def _no_more_than_there_are(self) -> Self:

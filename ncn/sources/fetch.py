@@ -28,7 +28,7 @@ from ncn.common.files import replacing_directory, write_json
 from ncn.common.progress import byte_bar
 from ncn.settings import END_OF_TEXT, Data, Hub, Tokenizer
 from ncn.settings.data import expanded
-from ncn.sources.hub_client import check_environment, hub_address
+from ncn.sources.hub_client import check_environment, hub_address, without_secrets
 from ncn.sources.local_texts import find_texts, no_text
 from ncn.sources.stories import write_stories
 from ncn.sources.transfer import Remote, downloaded
@@ -95,11 +95,11 @@ def fetch(
             files.append({"path": place, **check_text(path, str(path), copy=new / place)})
         for pinned, part in zip(remote, parts, strict=True):
             if pinned.first_bytes is None:
-                files.append({"path": pinned.place, **check_text(part, pinned.url)})
+                files.append({"path": pinned.place, **check_text(part, pinned.address)})
                 continue
-            target, end = new / pinned.place, last_story_end(part, pinned.url)
+            target, end = new / pinned.place, last_story_end(part, pinned.address)
             target.parent.mkdir(exist_ok=True)
-            checked = check_text(part, pinned.url, target, end)
+            checked = check_text(part, pinned.address, target, end)
             files.append({"path": pinned.place, **checked, "of_first_bytes": pinned.first_bytes})
         manifest = _origin(data, tokenizer, seed) | {"files": files}
         if left_out:
@@ -333,7 +333,7 @@ def _of_hub(
                 otherwise,
                 file.bytes,
                 file.first_bytes,
-                page,
+                without_secrets(page),
                 hub.revision,
             )
         )

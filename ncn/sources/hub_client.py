@@ -4,6 +4,7 @@ import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from huggingface_hub import constants
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
@@ -27,6 +28,7 @@ __all__ = [
     "hub_address",
     "problem",
     "try_later",
+    "without_secrets",
 ]
 
 
@@ -42,6 +44,10 @@ def check_environment() -> None:
     endpoint = os.environ.get("HF_ENDPOINT", "")
     if endpoint and not endpoint.startswith(("http://", "https://")):
         raise InputError(f"HF_ENDPOINT: it should begin with http:// or https://, not {endpoint!r}")
+    try:
+        urlsplit(endpoint)
+    except ValueError as error:
+        raise InputError(f"HF_ENDPOINT: no address: {error}") from None
     token = os.environ.get("HF_TOKEN", "")
     if bad := sorted({each for each in token if not each.isascii() or not each.isprintable()}):
         raise InputError(f"HF_TOKEN: {bad[0]!r} is in no token: copy it anew")
@@ -124,3 +130,9 @@ def problem(error: BaseException, asked: Asked) -> str:
 def try_later(status: int) -> bool:
     """Whether a server may give later what it refuses now."""
     return status == 429 or status >= 500
+
+
+def without_secrets(url: str) -> str:
+    """An address for people: without a password, and without a query, which may be a signature."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -9,6 +9,7 @@ writes to a file of its own. Any other address is a mirror, read with requests.
 """
 
 import fcntl
+import hashlib
 import os
 import shutil
 import time
@@ -24,7 +25,6 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from ncn.common.errors import InputError
-from ncn.common.files import sha256_of
 from ncn.common.progress import SPOKEN_OF, byte_bar, say
 from ncn.sources.hub_client import (
     Asked,
@@ -33,9 +33,11 @@ from ncn.sources.hub_client import (
     OfflineModeIsEnabled,
     problem,
     try_later,
+    without_secrets,
 )
 
 PIECE_BYTES = 1 << 16  # a connection that breaks takes a piece that is not whole with it
+HASHED_BYTES = 1 << 20  # between two steps of a bar
 TIMEOUT_S = (10, 60)  # of a mirror: to connect; without a byte
 ATTEMPTS = 5  # in a row that bring nothing new
 RETRY_WAIT_S = 1.0
@@ -64,13 +66,22 @@ class Remote:
         """How many bytes are asked for, where that is known."""
         return self.first_bytes or self.bytes
 
+    @property
+    def address(self) -> str:
+        """The url for people."""
+        return without_secrets(self.url)
+
 
 class _Bounded:
-    """A part file that takes no more than the file can have: a body may never end, or unpack."""
+    """A part file that takes no more than the file can have: a body may never end, or unpack.
+
+    Nor the same again and again, from a server that begins anew whenever it breaks off.
+    """
 
     def __init__(self, out: IO[bytes], file: Remote) -> None:
         self._out, self._file = out, file
         self._most = file.bytes or MOST_BYTES
+        self._came = 0
 
     def write(self, content: bytes) -> int:
         if self._out.tell() + len(content) > self._most:
@@ -78,8 +89,14 @@ class _Bounded:
             unknown = f"{self._most:,} bytes: set {self._file.setting}.bytes if it is so long"
             Path(self._out.name).unlink()
             raise InputError(
-                f"{self._file.url} sends more than {known if self._file.bytes else unknown};"
+                f"{self._file.address} sends more than {known if self._file.bytes else unknown};"
                 " removed, the next run starts afresh"
+            )
+        self._came += len(content)
+        if self._came > ATTEMPTS * self._most:
+            raise InputError(
+                f"{self._file.address} sends the same bytes again and again, and never all of them:"
+                f" try again later{KEPT}"
             )
         return self._out.write(content)
 
@@ -132,22 +149,32 @@ def _complete(file: Remote, part: Path) -> Path:
     """Receive what `part` lacks and check the whole; what is not the pinned file is removed."""
     if part.exists() and _size(part) >= (file.wanted or 0):
         # An earlier run stopped after this file and before the others.
-        if sha256_of(part) == file.sha256:
+        if _digest(part, file) == file.sha256:
             return part
         if file.wanted:  # as long as the file, and another
             part.unlink()
     _receive(file, part)
     if file.first_bytes and _size(part) > file.first_bytes:  # from a server that knows no ranges
         os.truncate(part, file.first_bytes)
-    found = sha256_of(part)
+    found = _digest(part, file)
     if found != file.sha256:
         size = _size(part)
         part.unlink()
         raise InputError(
-            f"{file.url}: sha256 {found} of {size} bytes is not the {file.sha256}"
+            f"{file.address}: sha256 {found} of {size} bytes is not the {file.sha256}"
             f" that {file.setting} pins; removed, the next run starts afresh"
         )
     return part
+
+
+def _digest(part: Path, file: Remote) -> str:
+    """The sha256 of what has arrived, with a bar."""
+    digest, name = hashlib.sha256(), PurePosixPath(file.place).name
+    with open(part, "rb") as arrived, byte_bar(_size(part), f"check {name}", delay=1) as bar:
+        while piece := arrived.read(HASHED_BYTES):
+            digest.update(piece)
+            bar.update(len(piece))
+    return digest.hexdigest()
 
 
 def _receive(file: Remote, part: Path) -> None:
@@ -162,12 +189,12 @@ def _receive(file: Remote, part: Path) -> None:
             arrived = _size(part)
             if arrived == 0:
                 raise InputError(
-                    f"cannot fetch {file.url} ({error}): without a network {file.otherwise}"
+                    f"cannot fetch {file.address} ({error}): without a network {file.otherwise}"
                 ) from None
             failures = 1 if arrived > before else failures + 1
             if failures >= ATTEMPTS:
                 raise InputError(
-                    f"{file.url} broke off after {arrived / 1e6:.1f} MB ({error}):"
+                    f"{file.address} broke off after {arrived / 1e6:.1f} MB ({error}):"
                     " the same command goes on from there"
                 ) from None
             time.sleep(RETRY_WAIT_S)
@@ -181,7 +208,7 @@ def _from_hub(file: Remote, part: Path) -> None:
         size = get_hf_file_metadata(file.url).size
         if size not in (None, file.bytes):  # before a byte of `part` is lost
             raise InputError(
-                f"{file.url} has {size} bytes, but {file.setting} pins {file.bytes}:"
+                f"{file.address} has {size} bytes, but {file.setting} pins {file.bytes}:"
                 " not the file that was meant"
             )
         with open(part, "ab") as out:
@@ -204,7 +231,8 @@ def _from_hub(file: Remote, part: Path) -> None:
         raise
     except (ValueError, ImportError) as error:  # of its client, which looks at the environment
         raise InputError(
-            f"cannot fetch {file.url} ({error}): check the proxy that the environment names"
+            f"cannot fetch {file.address} ({error}): check that server, and"
+            " the proxy that the environment names"
         ) from None
 
 
@@ -223,10 +251,10 @@ def _from_mirror(file: Remote, part: Path) -> None:
                 advice = (
                     f"try again later{KEPT}" if try_later(status) else f"check {file.setting}.url"
                 )
-                raise InputError(f"{file.url} answered {status} {response.reason}: {advice}")
+                raise InputError(f"{file.address} answered {status} {response.reason}: {advice}")
             if (coding := response.headers.get("Content-Encoding", "identity")) != "identity":
                 raise InputError(
-                    f"{file.url} comes packed ({coding}), though it was asked for as it is:"
+                    f"{file.address} comes packed ({coding}), though it was asked for as it is:"
                     " take another mirror, or fetch it elsewhere and use data.source: local"
                 )
             start = have if status == 206 else 0
@@ -234,7 +262,7 @@ def _from_mirror(file: Remote, part: Path) -> None:
             total = start + int(length) if length.isdecimal() else None
             if file.bytes and total and total != file.bytes:
                 raise InputError(
-                    f"{file.url} has {total} bytes, but {file.setting}.bytes is {file.bytes}:"
+                    f"{file.address} has {total} bytes, but {file.setting}.bytes is {file.bytes}:"
                     " not the file that was meant"
                 )
             with (
@@ -259,7 +287,7 @@ def _up_to(first_bytes: int | None) -> dict[str, str]:
 def _asked(file: Remote) -> Asked:
     """What is asked of the hub, by the settings that name it."""
     return Asked(
-        what=file.url,
+        what=file.address,
         repo=str(file.page),
         revision=str(file.revision),
         check_repo=f"{file.setting}.repo",

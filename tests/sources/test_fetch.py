@@ -334,13 +334,14 @@ def test_a_proxy_that_cannot_be_used_is_one_line(hub: Hub, monkeypatch: pytest.M
     monkeypatch.setattr("ncn.sources.transfer.get_hf_file_metadata", client)
     words = refused(of_hub())
     assert "Unknown scheme for proxy URL" in words
-    assert "check the proxy" in words
+    assert "the proxy that the environment names" in words
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
         ("HF_ENDPOINT", "hub.example.org", "it should begin with http"),
+        ("HF_ENDPOINT", "http://[", "no address: Invalid"),
         ("HF_TOKEN", "hf_te–st", "'–' is in no token"),
         ("HF_TOKEN", "hf_test\n", r"'\n' is in no token"),
         ("SSL_CERT_FILE", "none.pem", "none.pem does not exist"),
@@ -367,6 +368,31 @@ def test_the_token_goes_to_the_hub_and_to_no_other_host(hub: Hub) -> None:
         assert [request.method for request in hub.requests] == ["HEAD", "GET"]
         assert {request.authorization for request in hub.requests} == {"Bearer hf_test"}
         assert [request.authorization for request in storage.requests] == [None]
+
+
+def test_no_line_has_a_password_or_a_signature(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = hub.endpoint.replace("http://", "http://me:hf_secret@")
+    monkeypatch.setenv("HF_ENDPOINT", secret)
+    digest = pinned("", TEXT)["sha256"]
+    by_url = settings(source="url", url=f"{secret}/none.txt?key=hf_secret", sha256=digest)
+    for refusal in (Refusal(404), Refusal(500), Refusal(401, "GatedRepo")):
+        hub.refusal = refusal
+        for params in (of_hub(), by_url):
+            words = refused(params)
+            assert hub.endpoint in words
+            assert "hf_secret" not in words
+
+
+@pytest.mark.parametrize("name", ["a\0b", "../x", "..", "", ".", "/etc/passwd"])
+def test_a_name_that_is_no_file_of_a_repository_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="a file of the repository is needed"):
+        of_hub(files=[pinned(name, TEXT)])
+
+
+def test_a_long_name_becomes_a_short_one(hub: Hub) -> None:
+    name = "é" * 300
+    hub.repositories = {("datasets", REPO, REVISION): {name: TEXT}}
+    assert TEXT in run(of_hub(files=[pinned(name, TEXT)])).values()
 
 
 def test_a_storage_that_fails_is_named_and_what_has_arrived_is_kept(hub: Hub) -> None:
@@ -471,6 +497,19 @@ def test_a_hub_whose_file_never_ends_is_stopped_at_the_pinned_size(
     words = f"sends more than the {len(TEXT)} bytes that data.hub pins; removed"
     assert words in refused(of_hub())
     assert parts() == []
+
+
+def test_a_hub_that_begins_anew_for_ever_is_given_up(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def anew(url: str, out: Any, **options: Any) -> None:
+        while True:
+            out.seek(0)
+            out.truncate()
+            out.write(TEXT[:-1])
+
+    monkeypatch.setattr(transfer, "http_get", anew)
+    assert "sends the same bytes again and again, and never all" in refused(of_hub())
 
 
 def test_local_text_keeps_its_order_for_a_file_a_folder_and_a_glob() -> None:
