@@ -8,6 +8,8 @@ inside the kernel, as torch's own indexing finds it, since asking from outside w
 at every token.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

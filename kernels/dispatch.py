@@ -1,6 +1,7 @@
 """Which form of the kernels runs: one setting, resolved for a device, never a silent fallback."""
 
 import os
+import sys
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -17,7 +18,9 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 jit: Callable[[Callable[..., Any]], Any]
 tl: Any
-if HAS_TRITON:
+# Not where nothing can be launched: it takes a tenth of a second of every start. Who has imported
+# it already means to compile for GPUs that are elsewhere.
+if HAS_TRITON and (INTERPRETED or torch.backends.cuda.is_built() or "triton" in sys.modules):
     import triton
     import triton.language
 

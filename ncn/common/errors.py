@@ -1,6 +1,7 @@
 """What a user did wrong, said in one line."""
 
 import errno
+import gc
 import io
 import os
 import signal
@@ -78,6 +79,8 @@ def run_command(main: Callable[[], None]) -> None:
     does a reader of the output that went away before the work was done; afterwards it is no error.
     What a terminal cannot show, it shows escaped.
     """
+    gc.freeze()  # what was loaded (`ncn.common.before_torch`) is never searched for waste
+    gc.enable()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import tiktoken
-import tokenizers
 from tiktoken_ext.openai_public import r50k_pat_str as GPT2_PATTERN
 
 from ncn.common.errors import InputError
@@ -133,6 +132,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, directory: str | Path
     Raises:
         InputError: the texts do not hold enough distinct pairs for `vocab_size` tokens.
     """
+    import tokenizers  # here, since every stage that reads text would load it
+
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = tokenizers.trainers.BpeTrainer(

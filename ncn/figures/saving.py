@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -13,11 +12,11 @@ from ncn.common.paths import FIGURES
 from ncn.figures.style import style
 
 DPI = 200
-# The canvas of each format, and what matplotlib would write there of itself and of the time.
-FORMATS: dict[str, tuple[Any, str, tuple[str, ...]]] = {
-    "svg": (FigureCanvasSVG, "print_svg", ("Date", "Creator")),
-    "png": (FigureCanvasAgg, "print_png", ("Software",)),
-    "pdf": (FigureCanvasPdf, "print_pdf", ("CreationDate", "Creator", "Producer")),
+# The method of each format's canvas, and what it would write of itself and of the time.
+FORMATS = {
+    "svg": ("print_svg", ("Date", "Creator")),
+    "png": ("print_png", ("Software",)),
+    "pdf": ("print_pdf", ("CreationDate", "Creator", "Producer")),
 }
 
 
@@ -34,11 +33,21 @@ def write(figure: Figure, paths: list[Path], dpi: float = DPI) -> None:
             figure.set_layout_engine("none")
             settle(figure)
         for path in paths:
-            canvas, method, unwanted = FORMATS[path.suffix[1:]]
+            kind = path.suffix[1:]
+            method, unwanted = FORMATS[kind]
             figure.set_dpi(dpi)  # the other formats set their own, of pictures in them this
             with replacing(path, "wb") as file:
                 # Figure.savefig would draw everything twice: once in vain, for layout.
-                getattr(canvas(figure), method)(file, metadata=dict.fromkeys(unwanted))
+                getattr(_canvas(kind)(figure), method)(file, metadata=dict.fromkeys(unwanted))
+
+
+def _canvas(kind: str) -> Any:
+    """What matplotlib draws a format on."""
+    if kind == "pdf":  # which no stage writes, and which takes a quarter of a second to import
+        from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
+        return FigureCanvasPdf
+    return {"svg": FigureCanvasSVG, "png": FigureCanvasAgg}[kind]
 
 
 def settle(figure: Figure) -> None:

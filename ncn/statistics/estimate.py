@@ -29,7 +29,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr
 from scipy.special import stdtrit as student_quantile  # scipy.stats is slow to import
 
@@ -80,7 +79,7 @@ class Estimate:
             return 1.0 if distance == 0 else 0.0
         if distance >= self.half_width(1 - LOWEST_P):
             return LOWEST_P
-        return 1 - float(brentq(lambda c: self.half_width(c) - distance, 0.0, 1 - LOWEST_P))
+        return 1 - _root(lambda c: self.half_width(c) - distance, 0.0, 1 - LOWEST_P)
 
     def smallest_detectable(self, power: float = 0.8, level: float = LEVEL) -> float:
         """The true effect that a two-sided test at `level` would find with probability `power`.
@@ -96,7 +95,7 @@ class Estimate:
         def missed(effect: float) -> float:
             return float(np.mean(ndtr(wide - effect) - ndtr(-wide - effect)))
 
-        return error * float(brentq(lambda effect: 1 - missed(effect) - power, 0.0, 1e4))
+        return error * _root(lambda effect: 1 - missed(effect) - power, 0.0, 1e4)
 
     def with_seeds(self, n: int, sd: float) -> "Estimate":
         """The same with `n` seeds whose differences scatter by `sd`: to plan with."""
@@ -113,6 +112,14 @@ class Estimate:
                 wide = variance * student_quantile(freedom, 1 - level / 2) ** 2 * drawn
                 squares = np.add.outer(squares, wide).ravel()
         return np.sqrt(squares)
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function is 0 between two places at which its signs differ."""
+    # Here: it takes up to half a second to import, and only some stages find roots.
+    from scipy.optimize import brentq
+
+    return float(brentq(function, low, high))
 
 
 def estimate(

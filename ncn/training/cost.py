@@ -1,5 +1,6 @@
 """What a training run will take, measured on a few sequences before it starts."""
 
+import math
 import time
 from datetime import timedelta
 from functools import partial
@@ -20,7 +21,7 @@ from ncn.settings import ModelConfig, Params, Train
 from ncn.training.loop import count_steps
 from ncn.training.processes import processes
 
-PROBE_SECONDS = 0.5
+PROBE_SECONDS = 0.25  # that a pass takes, unless a micro-batch is done sooner
 # Of stories, by the size of the vocabulary: trained ones of 400 and 2,048, measured here; GPT-2's:
 # TinyStoriesV2's 2,227,753,162 bytes in about 547,726,000 tokens.
 BYTES_PER_TOKEN = {400: 1.97, 2048: 3.8, GPT2_VOCABULARY: 4.067}
@@ -94,16 +95,24 @@ def large_cost(config: ModelConfig, train: Train, n_rows: int, device: torch.dev
 def _probe(model: LanguageModel, train: Train) -> _Probe:
     model.use_kernels(train.kernels)
     run_block = RECOMPUTED if train.checkpointing else run_as_it_is
-    micro = _sequences(train)
-    sequences = 1
-    seconds = _pass(model, train, sequences, run_block)
-    if seconds < 10 * PROBE_SECONDS:  # else its wait for code to be loaded and memory is little
-        seconds = _pass(model, train, sequences, run_block)
+    length, micro = model.config.context_length, _sequences(train)
+    # The first pass, over half a sequence, waits for code to be loaded and for memory; what the
+    # second keeps beyond it is kept for each token, the rest, as the head's gradient, once.
+    half, whole = (_observed(model, train, tokens, run_block) for tokens in (length // 2, length))
+    seconds, sequences = whole.seconds, 1
     while seconds < PROBE_SECONDS and sequences < micro:
-        sequences = min(2 * sequences, micro)
-        seconds = _pass(model, train, sequences, run_block)
+        sequences = min(math.ceil(sequences * PROBE_SECONDS / seconds) + 1, micro)
+        seconds = _pass(model, train, (sequences, length), run_block)
+    tokens = micro * length
+    kept = half.upto(whole, tokens)
+    if train.checkpointing:
+        half, whole = (
+            _observed(model, train, each, run_as_it_is) for each in (length // 2, length)
+        )
+    # On the way back, a layer's gradients take about what the layer does.
+    kept_bytes = kept.bytes + half.upto(whole, tokens).layer_bytes
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    return _Probe(seconds / sequences, weights, _kept_bytes(model, train, micro))
+    return _Probe(seconds / sequences, weights, kept_bytes)
 
 
 def _cost(
@@ -137,45 +146,49 @@ def _sequences(train: Train) -> int:
     return min(train.micro_batch_size, max(1, batch // _ranks(train)))
 
 
-def _kept_bytes(model: LanguageModel, train: Train, sequences: int) -> int:
-    """Bytes that the backward pass of a micro-batch takes."""
+class _Observed(NamedTuple):
+    """A pass forward and back over some tokens."""
 
-    def kept(run_block: RunBlock) -> int:
-        # What is kept for a second sequence is kept for each; the rest, as the gradient of the
-        # output head, once.
-        first, second = (_saved_bytes(model, train, n, run_block) for n in (1, 2))
-        return first + (sequences - 1) * (second - first)
+    tokens: int
+    seconds: float
+    bytes: float  # that autograd kept, weights not counted
+    layer_bytes: float  # of them a layer's, on average
 
-    whole = kept(run_as_it_is)
-    layer = (whole - kept(_left_out)) // model.config.n_layers
-    # On the way back, a layer's gradients take about what the layer does.
-    return (kept(RECOMPUTED) + layer if train.checkpointing else whole) + layer
-
-
-def _left_out(block: nn.Module, x: Tensor, **signals: Any) -> tuple[Tensor, None]:
-    """No layer at all, to see what the others take."""
-    return x, None
+    def upto(self, longer: "_Observed", tokens: int) -> "_Observed":
+        """A pass over so many tokens: each keeps what the `longer` one's further tokens do."""
+        steps = (tokens - self.tokens) / (longer.tokens - self.tokens)
+        return _Observed(
+            tokens, *(a + steps * (b - a) for a, b in zip(self[1:], longer[1:], strict=True))
+        )
 
 
-def _saved_bytes(model: LanguageModel, train: Train, sequences: int, run_block: RunBlock) -> int:
-    """Bytes that autograd keeps of a forward pass over `sequences`, weights not counted."""
+def _observed(model: LanguageModel, train: Train, tokens: int, run_block: RunBlock) -> _Observed:
+    """A pass over one text of so many tokens, and what autograd keeps of it."""
     saved: dict[int, int] = {}
+    of_layers = 0
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
+    def layer(block: nn.Module, *inputs: Any, **signals: Any) -> tuple[Tensor, Tensor | None]:
+        nonlocal of_layers
+        before = sum(saved.values())
+        made = run_block(block, *inputs, **signals)
+        of_layers += sum(saved.values()) - before
+        return made
+
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _pass(model, train, sequences, run_block)
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    return sum(size for place, size in saved.items() if place not in own)
+        seconds = _pass(model, train, (1, tokens), layer)
+    return _Observed(tokens, seconds, sum(saved.values()), of_layers / model.config.n_layers)
 
 
-def _pass(model: LanguageModel, train: Train, sequences: int, run_block: RunBlock) -> float:
-    """Seconds of one forward and backward pass over random tokens."""
+def _pass(model: LanguageModel, train: Train, shape: tuple[int, int], run_block: RunBlock) -> float:
+    """Seconds of one forward and backward pass over random tokens of `shape` [B, T]."""
     device = next(model.parameters()).device
-    shape = (sequences, model.config.context_length)
     tokens = torch.randint(
         model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0)
     ).to(device)
