@@ -19,14 +19,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ncn.corpus.conditions import Conditions
+from ncn.generation.one_token_control import OneTokenControl, after_norm, norm_of, scaled_product
 from ncn.model import LanguageModel
 from ncn.model.blocks import Block, Cache
-from ncn.model.control import StaticControl
-from ncn.model.layers import NORM_EPS, RMSNorm
+from ncn.model.control import ControlNetwork, StaticControl
 from ncn.settings import Salience
 from ncn.signals import SIGNALS, Site
 
@@ -63,17 +63,13 @@ class _Layer(NamedTuple):
     down_bias: Tensor  # [D]
 
 
-def _after(norm: RMSNorm, weight: Tensor) -> Tensor:
-    """A matrix [N, D] that reads what a norm gives, as one [D, N] that reads it unweighted."""
-    return (weight * norm.weight).T.contiguous()
-
-
-def _laid_out(block: Block) -> _Layer:
+def _laid_out(block: nn.Module) -> _Layer:
+    assert isinstance(block, Block)
     attention, feed_forward = block.attention, block.feed_forward
     return _Layer(
-        _after(block.attention_norm, attention.qkv.weight),
+        after_norm(block.attention_norm, attention.qkv.weight),
         attention.out.weight.T.contiguous(),
-        _after(block.feed_forward_norm, feed_forward.up.weight),
+        after_norm(block.feed_forward_norm, feed_forward.up.weight),
         feed_forward.up.bias,
         feed_forward.down.weight.T.contiguous(),
         feed_forward.down.bias,
@@ -96,6 +92,8 @@ class OneToken:
         signals = model.config.control.signals if model.config.control else []
         # By site, the signals that act there.
         self._acting = [[name for name in signals if site in SIGNALS[name].sites] for site in SITES]
+        network = model.control
+        self._control = OneTokenControl(network) if isinstance(network, ControlNetwork) else None
         # Of each layer, where no token changes them.
         self._always = None if model.control else [(1.0, 1.0, 1.0)] * len(self._layers)
 
@@ -109,7 +107,7 @@ class OneToken:
         scales = self._scales(x, salience, conditions)
         for layer, past, scale in zip(self._layers, self._cache.layers, scales, strict=True):
             queries, attention, feed_forward = scale
-            qkv = _product(x, layer.qkv, _norm_of(x)).view(3, 1, n_heads, 1, -1)
+            qkv = scaled_product(x, layer.qkv, norm_of(x)).view(3, 1, n_heads, 1, -1)
             q, k, v = qkv.unbind()  # [1, H, 1, K]
             past.keys.select(2, place).copy_(k.select(2, 0))
             past.values.select(2, place).copy_(v.select(2, 0))
@@ -121,10 +119,10 @@ class OneToken:
                 scale=queries / math.sqrt(q.shape[-1]),
             )
             x = torch.addmm(x, heads.view(1, -1), layer.out, alpha=attention)
-            up = torch.addmm(layer.up_bias, x, layer.up, alpha=_norm_of(x))
+            up = torch.addmm(layer.up_bias, x, layer.up, alpha=norm_of(x))
             x = torch.add(x, layer.down_bias, alpha=feed_forward)
             x = x.addmm_(F.gelu(up), layer.down, alpha=feed_forward)
-        return _product(x * model.norm.weight, self._head, _norm_of(x))
+        return scaled_product(x * model.norm.weight, self._head, norm_of(x))
 
     def _scales(
         self, x: Tensor, salience: Salience | None, conditions: Conditions
@@ -133,7 +131,12 @@ class OneToken:
         control = self._model.control
         if self._always is not None or control is None:  # as well: without control it is set
             return self._always or []
-        made = control(x[None], salience, self._cache.tonic, conditions).signals
+        tonic, settings = self._cache.tonic, self._model.config.control
+        mode = salience or (settings.salience if settings else "none")
+        if self._control is not None and (mode != "causal" or tonic.state is not None):
+            made = self._control.signals(x, mode, tonic, conditions)
+        else:
+            made = control(x[None], salience, tonic, conditions).signals
         signals = {name: each.flatten().tolist() for name, each in made.items()}  # [L]
         scales = [
             tuple(math.prod(signals[name][n] for name in names) for names in self._acting)
@@ -142,14 +145,3 @@ class OneToken:
         if isinstance(control, StaticControl):  # the same at every token
             self._always = scales
         return scales
-
-
-def _norm_of(x: Tensor) -> float:
-    """1 / RMS of x [1, D]."""
-    row = x[0]
-    return 1 / math.sqrt(row.dot(row).item() / row.shape[0] + NORM_EPS)
-
-
-def _product(x: Tensor, matrix: Tensor, scale: float) -> Tensor:
-    """scale x M, for x [1, D] and M [D, N]: [1, N]."""
-    return torch.addmm(x.new_empty(()), x, matrix, beta=0, alpha=scale)
