@@ -1,9 +1,14 @@
-"""Generation at published size: what a control network costs, and what the caches save."""
+"""Generation at published size, beside a pass that does nothing but multiply every weight once.
+
+No text can be made faster than that, one token after another: each token needs every weight.
+"""
 
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ncn.benchmark.timing import compared, in_turn
 from ncn.corpus.tokenizer import GPT2_VOCABULARY
@@ -13,15 +18,38 @@ from ncn.settings import Params
 
 NEW_TOKENS = 256
 PROMPT = 16  # tokens
+ROWS = 32  # texts at once
+LIMIT = "every weight once"
+SEVERAL = f"baseline, {ROWS} texts"
 
 
-def generation(model: LanguageModel, cached: bool) -> Callable[[], None]:
-    """256 tokens after a short prompt, with or without the caches."""
+def generation(model: LanguageModel, cached: bool = True, rows: int = 1) -> Callable[[], None]:
+    """256 greedy tokens after a short prompt, with or without the caches."""
     device = next(model.parameters()).device
-    prompt = torch.arange(PROMPT, device=device)[None]
+    prompt = torch.arange(PROMPT, device=device).expand(rows, -1)
 
     def run() -> None:
-        generate(model, prompt, NEW_TOKENS, temperature=1.0, top_k=50, cached=cached)
+        generate(model, prompt, NEW_TOKENS, temperature=0, cached=cached)
+
+    return run
+
+
+def read_weights(model: LanguageModel) -> list[Tensor]:
+    """The matrices [D, N] that each token is multiplied by, lying as they are read fastest."""
+    layers = [each.weight for each in model.blocks.modules() if isinstance(each, nn.Linear)]
+    return [each.detach().T.contiguous() for each in (*layers, model.embedding.weight)]
+
+
+def every_weight_once(model: LanguageModel) -> Callable[[], None]:
+    """As many passes over every weight as `generation` makes tokens."""
+    weights = read_weights(model)
+    rows = {len(each): each.new_ones(1, len(each)) for each in weights}
+
+    @torch.inference_mode()
+    def run() -> None:
+        for _ in range(NEW_TOKENS):
+            for each in weights:
+                torch.mm(rows[len(each)], each)
 
     return run
 
@@ -31,28 +59,59 @@ def generating(params: Params, device: torch.device) -> dict[str, Any]:
     models = {
         arm: build_model(params, arm, GPT2_VOCABULARY).to(device).eval() for arm in params.arms
     }
-    cached = {arm: generation(model, True) for arm, model in models.items()}
+    baseline = models["baseline"]
+    timed = {arm: generation(model) for arm, model in models.items()}
+    timed[LIMIT] = every_weight_once(baseline)
+    timed[SEVERAL] = generation(baseline, rows=ROWS)
+    seconds = in_turn(timed, 5, "cached generation")
+    limits = seconds.pop(LIMIT)
+    several = median(seconds.pop(SEVERAL))
     both = {
-        "recomputed": generation(models["ncn_causal"], False),
-        "cached": generation(models["ncn_causal"], True),
+        "recomputed": generation(models["ncn_causal"], cached=False),
+        "cached": generation(models["ncn_causal"]),
     }
     return {
         "new_tokens": NEW_TOKENS,
-        "arms": compared(in_turn(cached, 5, "cached generation"), "baseline"),
+        "arms": {
+            arm: entry | {"of_limit": median(a / b for a, b in zip(limits, mine, strict=True))}
+            for (arm, entry), mine in zip(
+                compared(seconds, "baseline").items(), seconds.values(), strict=True
+            )
+        },
+        "limit": {
+            "seconds": median(limits),
+            "bytes_per_second": NEW_TOKENS
+            * sum(each.nbytes for each in read_weights(baseline))
+            / median(limits),
+        },
+        "several": {"rows": ROWS, "seconds": several},
         "recomputed": compared(in_turn(both, 2, "recomputed generation"), "cached"),
     }
 
 
 def generating_table(figures: dict[str, Any]) -> list[str]:
     """The speed of generation as Markdown."""
-    lines = [
-        f"## Generating {figures['new_tokens']} tokens after {PROMPT}, with caches",
-        "",
-        "| arm | seconds | tokens/s | ratio to the baseline |",
-        "|---|---|---|---|",
+    tokens, heading = figures["new_tokens"], "## Generating {} tokens after {}, with caches"
+    lines = [heading.format(tokens, PROMPT), ""]
+    if (limit := figures.get("limit")) is None:
+        return [*lines, "Measured by an older form: `python -m ncn benchmark generation` again."]
+    lines += [
+        "| arm | ms a token | tokens/s | ratio to the baseline | share of the limit |",
+        "|---|---|---|---|---|",
     ]
     for arm, entry in figures["arms"].items():
-        rate = figures["new_tokens"] / entry["seconds"]
-        lines.append(f"| {arm} | {entry['seconds']:.3f} | {rate:.0f} | {entry['ratio']:.3f} |")
-    slower = figures["recomputed"]["recomputed"]["ratio"]
-    return [*lines, "", f"Recomputing the window at each step takes {slower:.1f} times as long."]
+        lines.append(
+            f"| {arm} | {1e3 * entry['seconds'] / tokens:.2f} | {tokens / entry['seconds']:.0f} |"
+            f" {entry['ratio']:.3f} | {entry['of_limit']:.0%} |"
+        )
+    rows, rate = figures["several"]["rows"], tokens / figures["several"]["seconds"]
+    times = rate * rows * figures["arms"]["baseline"]["seconds"] / tokens
+    return [
+        *lines,
+        "",
+        f"The limit is a pass that multiplies every weight once and does nothing else:"
+        f" {1e3 * limit['seconds'] / tokens:.2f} ms, {limit['bytes_per_second'] / 1e9:.1f} GB/s."
+        f" {rows} texts at once: {rows * rate:,.0f} tokens/s, {times:.1f} times those of one."
+        f" Recomputing the window at each step takes"
+        f" {figures['recomputed']['recomputed']['ratio']:.1f} times as long.",
+    ]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ncn.common.errors import InputError
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions
+from ncn.generation.one_token import OneToken, suits
 from ncn.generation.refresh import ALWAYS, Refresh
 from ncn.generation.sampling import Sampling, sample
 from ncn.model import LanguageModel
@@ -150,6 +151,8 @@ def _draw(
     device = model.embedding.weight.device
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
     cache = model.make_cache(batch) if cached else None
+    by_token = suits(model, batch, max_new_tokens)
+    one_token: OneToken | None = None
     text = torch.empty(batch, length + max_new_tokens, dtype=torch.int64, device=device)
     text[:, :length] = tokens
     stopped = torch.zeros(batch, dtype=torch.bool, device=device)
@@ -163,7 +166,11 @@ def _draw(
                 cache.clear()
                 window, encoded = start, end
             unread = text[:, start + cache.length : end]
-            logits = model.next_logits(unread, salience, cache, conditions)
+            if by_token and unread.shape[1] == 1:
+                one_token = one_token or OneToken(model, cache)  # after the first token is there
+                logits = one_token.next_logits(unread, salience, conditions)
+            else:
+                logits = model.next_logits(unread, salience, cache, conditions)
             cache.tonic.refresh = refresh.due(end + 1 - encoded, logits)
         uniform = torch.stack([torch.rand((), dtype=torch.float64, generator=g) for g in draws])
         new = sample(logits, uniform.to(device), sampling)

@@ -105,7 +105,7 @@ class Control(Layer, ABC):
     def output_bias(self) -> Tensor:
         """Where the signals start, [L * C]."""
 
-    def _actuated(self, z: Tensor) -> dict[str, Tensor]:
+    def actuated(self, z: Tensor) -> dict[str, Tensor]:
         """The signals of z [..., L * C], by name, each [..., L] or [..., L, W]."""
         outputs, maximum = list(self._outputs.values()), self._settings.precision_max
         made = actuator(z, outputs, maximum, backend=self.backend(z))
@@ -141,7 +141,7 @@ class StaticControl(Control):
     ) -> ControlOutput:
         """The same signals at every position of x [B, T, D]."""
         z = self.bias.expand(*x.shape[:2], -1)
-        return ControlOutput(self._actuated(z))
+        return ControlOutput(self.actuated(z))
 
 
 class ControlNetwork(Control):
@@ -195,11 +195,11 @@ class ControlNetwork(Control):
         """
         mode = salience or self._settings.salience
         context = x if self.pooling is None else x + self.pooling(x, mode, tonic)
-        for given in self._embedded(conditions):
+        for given in self.embedded(conditions):
             context = context + given[:, None]
         drive = self.hidden(self.norm(context))
-        z = self.output(self._activated(drive))
-        return ControlOutput(self._actuated(z), drive if self._settings.attention_entropy else None)
+        z = self.output(self.activated(drive))
+        return ControlOutput(self.actuated(z), drive if self._settings.attention_entropy else None)
 
     def at_layer(self, layer: int, drive: Tensor, entropy: Tensor) -> dict[str, Tensor]:
         """The signals of one layer with the entropy h [B, T] of the layer before.
@@ -208,13 +208,14 @@ class ControlNetwork(Control):
         """
         seen = drive + entropy[..., None].to(drive.dtype) * self.entropy_weight
         mine = slice(layer * self._columns, (layer + 1) * self._columns)
-        z = F.linear(self._activated(seen), self.output.weight[mine], self.output.bias[mine])
-        return {name: signal[:, :, 0] for name, signal in self._actuated(z).items()}
+        z = F.linear(self.activated(seen), self.output.weight[mine], self.output.bias[mine])
+        return {name: signal[:, :, 0] for name, signal in self.actuated(z).items()}
 
-    def _activated(self, drive: Tensor) -> Tensor:
+    def activated(self, drive: Tensor) -> Tensor:
+        """The hidden units of W_1 u + b_1 [..., hidden]."""
         return ACTIVATIONS[self._settings.activation](drive)
 
-    def _embedded(self, conditions: Conditions) -> Iterator[Tensor]:
+    def embedded(self, conditions: Conditions) -> Iterator[Tensor]:
         """e and W_s s, [B, D] each, where they are given."""
         if (task := conditions.task) is not None:
             if not self._settings.tasks:

@@ -101,6 +101,18 @@ def prefix_softmax(
     return torch.cat(means, dim=2), state
 
 
+def next_mean(score: Tensor, value: Tensor, state: SalienceState) -> tuple[Tensor, SalienceState]:
+    """`prefix_softmax` of one position more: score [B, H], value [B, H, K] -> mean [B, H, K].
+
+    The same sums, without what cuts several positions into chunks and masks their future.
+    """
+    running = torch.maximum(score, state.maximum)
+    weight, carried = (score - running).exp(), (state.maximum - running).exp()
+    total = torch.addcmul(weight, carried, state.total)
+    weighted = torch.addcmul(weight[..., None] * value, carried[..., None], state.weighted)
+    return weighted / total[..., None], SalienceState(running, total, weighted)
+
+
 class SaliencePooling(nn.Module):
     """Multi-head attention of one learned query over the sequence: x [B, T, D] -> c [B, T', D].
 
@@ -140,7 +152,7 @@ class SaliencePooling(nn.Module):
         if mode == "reactive":  # a softmax over one position is 1: only the value is left
             return self.out_proj(self.v_proj(x))
         if tonic.query is None:
-            tonic.query = self._folded_query()
+            tonic.query = self.folded_query()
         scores = x @ tonic.query.T  # [B, T, H]
         if mode == "global":  # pool first, so that only one vector a sequence is projected
             pooled = scores.softmax(dim=1).transpose(1, 2) @ x  # [B, H, D]
@@ -160,10 +172,10 @@ class SaliencePooling(nn.Module):
         """
         if mode == "reactive" or x.shape[1] < 2:
             return x.new_zeros(len(x), self.n_heads)
-        log_p = (x @ self._folded_query().T).log_softmax(dim=1)  # [B, T, H]
+        log_p = (x @ self.folded_query().T).log_softmax(dim=1)  # [B, T, H]
         return torch.special.entr(log_p.exp()).sum(1) / math.log(x.shape[1])
 
-    def _folded_query(self) -> Tensor:
+    def folded_query(self) -> Tensor:
         """f [H, D]: the query seen through the key projection, scaled."""
         query = self.q_proj(self.query).unflatten(0, (self.n_heads, 1, -1))  # [H, 1, K]
         key_weight = self.k_proj.weight.unflatten(0, (self.n_heads, -1))  # [H, K, D]

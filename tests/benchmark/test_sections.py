@@ -5,6 +5,7 @@ import torch
 
 from ncn.benchmark import kernels as benchmark_kernels
 from ncn.benchmark import training as benchmark_training
+from ncn.benchmark.generation import generating_table, read_weights
 from ncn.benchmark.kernels import (
     Workload,
     elementwise_kernels,
@@ -12,6 +13,9 @@ from ncn.benchmark.kernels import (
     measure_kernels,
     output_head,
 )
+from ncn.benchmark.start_up import STARTS, processor_seconds
+from ncn.model import build_model
+from ncn.settings import Params
 from tests.parity import DEVICE
 
 
@@ -92,3 +96,34 @@ def test_forms_of_a_step_are_beside_the_plainest() -> None:
 def test_a_batch_is_loaded_from_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark_training, "LOADED_ROWS", 64)
     assert 0 < benchmark_training.loading_seconds(8, DEVICE) < 0.1
+
+
+def test_generation_is_beside_a_pass_over_every_weight() -> None:
+    arm = {"seconds": 1.28, "ratio": 1.0, "of_limit": 0.8}
+    figures = {
+        "new_tokens": 256,
+        "arms": {"baseline": arm},
+        "limit": {"seconds": 1.024, "bytes_per_second": 17.6e9},
+        "several": {"rows": 32, "seconds": 4.096},
+        "recomputed": {"recomputed": {"ratio": 10.0}},
+    }
+    text = "\n".join(generating_table(figures))
+    assert "| baseline | 5.00 | 200 | 1.000 | 80% |" in text
+    assert "4.00 ms, 17.6 GB/s. 32 texts at once: 2,000 tokens/s, 10.0 times those of one" in text
+    del figures["limit"]  # as kept in metrics/ from before there was one
+    assert "an older form" in "\n".join(generating_table(figures))
+
+
+def test_the_limit_reads_every_weight_that_a_token_needs(tiny: Params) -> None:
+    model = build_model(tiny, "baseline", 97)
+    read = sum(each.numel() for each in read_weights(model))
+    others = [each for each in model.parameters() if each.ndim == 1]  # norms and biases
+    kept = sum(each.numel() for each in (*others, model.positions.weight))
+    assert read + kept == sum(each.numel() for each in model.parameters())
+
+
+@pytest.mark.parametrize("code", STARTS.values())
+def test_every_start_ends_well(code: str) -> None:
+    compile(code, "start", "exec")
+    if code != STARTS["to the first step of train"]:  # which takes long
+        assert 0 < processor_seconds(code) < 60

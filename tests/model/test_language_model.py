@@ -215,7 +215,7 @@ def test_only_the_published_start_gives_scores_that_differ(
 ) -> None:
     model = special(published, salience_start=start)
     x = model._embedded(torch.randint(97, (2, 64), generator=torch.Generator().manual_seed(0)))
-    scores = x @ model.control.pooling._folded_query().T
+    scores = x @ model.control.pooling.folded_query().T
     assert low < scores.std().item() < high
 
 

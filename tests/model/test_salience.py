@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ncn.model.salience import CHUNK, SaliencePooling, Tonic, prefix_softmax
+from ncn.model.salience import CHUNK, SaliencePooling, Tonic, next_mean, prefix_softmax
 
 D, H, B = 24, 2, 3
 
@@ -133,3 +133,14 @@ def test_the_key_bias_never_matters() -> None:
     before = module(x, "causal")
     nn.init.normal_(module.k_proj.bias)
     assert torch.equal(module(x, "causal"), before)
+
+
+def test_one_position_more_is_the_prefix_softmax_of_one() -> None:
+    stream = torch.Generator().manual_seed(3)
+    scores = torch.randn(B, H, 9, dtype=torch.float64, generator=stream).mul(40).cumsum(-1)
+    values = torch.randn(B, H, 9, D, dtype=torch.float64, generator=stream)
+    means, _ = prefix_softmax(scores, values)  # scores that grow, and that fall
+    _, state = prefix_softmax(scores[..., :1], values[..., :1, :])
+    for t in range(1, 9):
+        mean, state = next_mean(scores[..., t], values[..., t, :], state)
+        torch.testing.assert_close(mean, means[..., t, :])
