@@ -11,10 +11,10 @@ from torch import Tensor
 from ncn.benchmark.kernels import elementwise_kernels
 from ncn.claims.judge import judge
 from ncn.claims.rule import read_metrics
+from ncn.control.outputs import ControlOutput, homeostatic_penalty
 from ncn.corpus.tokenizer import Tokenizer
 from ncn.generation.decoding import generate
 from ncn.model import LanguageModel, build_model, load_model, parameter_count, save_model
-from ncn.model.control import ControlOutput, homeostatic_penalty
 from ncn.model.flops import flops_per_token
 from ncn.model.inputs import ConditionedRows
 from ncn.report.inputs import gather

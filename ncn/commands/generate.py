@@ -11,13 +11,13 @@ import torch
 
 from ncn.common.errors import InputError
 from ncn.common.paths import TOKENIZER
+from ncn.control.network import ControlNetwork
 from ncn.corpus.tokenizer import Tokenizer, load_tokenizer
 from ncn.generation.decoding import conditions_of, stream, window_start
 from ncn.generation.refresh import parse_refresh
 from ncn.generation.sampling import Sampling
 from ncn.generation.text import continue_texts, encode_prompt, stream_text
 from ncn.model import LanguageModel, load_model
-from ncn.model.control import ControlNetwork
 from ncn.model.device import pick_device
 from ncn.settings import END_OF_TEXT
 

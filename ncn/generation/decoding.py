@@ -1,8 +1,8 @@
 """Generation: one token at a time, each position computed once.
 
 A model generates with the salience that it was trained with, since its pooling has a state of
-constant size (`ncn.model.salience.SalienceState`). Only `global` cannot: it pools the future. Such
-a model generates reactively, as published, or causally where that is asked for.
+constant size (`ncn.control.salience.SalienceState`). Only `global` cannot: it pools the future.
+Such a model generates reactively, as published, or causally where that is asked for.
 
 Positions are learned and absolute, so a full context cannot shift by one: when it is full, the
 last three quarters of it are encoded again as a text of their own (`window_start`).

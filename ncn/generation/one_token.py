@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ncn.control.network import ControlNetwork
+from ncn.control.static import StaticControl
 from ncn.corpus.conditions import Conditions
 from ncn.generation.one_token_control import OneTokenControl, after_norm, norm_of, scaled_product
 from ncn.model import LanguageModel
 from ncn.model.blocks import Block, Cache
-from ncn.model.control import ControlNetwork, StaticControl
 from ncn.settings import Salience
 from ncn.signals import SIGNALS, Site
 

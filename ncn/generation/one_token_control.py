@@ -1,7 +1,7 @@
 """The control network for one token of one text, and the products that `OneToken` is made of.
 
-As `ncn.model.control` and `ncn.model.salience` compute it, in fewer calls: the folded query lies
-beside the value projection, so that one product gives score and value; and where a token is
+As `ncn.control.network` and `ncn.control.salience` compute it, in fewer calls: the folded query
+lies beside the value projection, so that one product gives score and value; and where a token is
 pooled alone, both projections are one matrix.
 """
 
@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor
 
+from ncn.control.network import ControlNetwork
+from ncn.control.salience import SaliencePooling, Tonic, next_mean
 from ncn.corpus.conditions import Conditions
-from ncn.model.control import ControlNetwork
-from ncn.model.layers import NORM_EPS, RMSNorm
-from ncn.model.salience import SaliencePooling, Tonic, next_mean
+from ncn.layers import NORM_EPS, RMSNorm
 from ncn.settings import Salience
 
 

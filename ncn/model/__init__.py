@@ -1,4 +1,4 @@
-"""The transformer and its control network: built, initialised, saved and loaded."""
+"""The transformer: its layers, what scales them, how a model is built, saved and loaded."""
 
 from ncn.model.build import build_model, model_config, parameter_count
 from ncn.model.checkpoint import load_model, save_model

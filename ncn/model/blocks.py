@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from kernels.cache_update import cache_update
 from kernels.dispatch import Backend
 from kernels.modulated_add import modulated_add
-from ncn.model.layers import Layer, RMSNorm, attention_entropy
+from ncn.control.salience import Tonic
+from ncn.layers import Layer, RMSNorm, attention_entropy
 from ncn.model.rivals import NEUTRAL, Scales, combined, make_modulator
-from ncn.model.salience import Tonic
 from ncn.settings import ModelConfig
 from ncn.signals import SIGNALS, Site, Width
 

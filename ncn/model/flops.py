@@ -5,9 +5,9 @@ activations and the actuators are a few operations per element. Training costs t
 forward pass (one for each of the two gradients of a product).
 """
 
-from ncn.model.control import columns
+from ncn.control.outputs import columns
+from ncn.control.salience import CHUNK
 from ncn.model.rivals import modulator_flops
-from ncn.model.salience import CHUNK
 from ncn.settings import ControlSettings, ModelConfig
 
 

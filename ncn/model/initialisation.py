@@ -4,7 +4,7 @@ import hashlib
 
 import torch
 
-from ncn.model.control import start_at_declared_signals
+from ncn.control.outputs import start_at_declared_signals
 from ncn.model.language_model import LanguageModel
 from ncn.model.rivals import static_start
 

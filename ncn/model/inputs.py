@@ -16,12 +16,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ncn.common.errors import InputError
+from ncn.control.network import ControlNetwork
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions, Index
 from ncn.corpus.meta import read_meta
 from ncn.corpus.rows import Rows, open_rows, open_tasks
 from ncn.corpus.tokenizer import Tokenizer, load_tokenizer
 from ncn.model import LanguageModel
-from ncn.model.control import ControlNetwork
 from ncn.settings import Slider
 
 MEASURED_ROWS = 1 << 14  # at once

@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from kernels.dispatch import Setting, resolve
 from kernels.linear_cross_entropy import Reduction, linear_cross_entropy
 from ncn.common.errors import InputError
+from ncn.control.network import ControlNetwork, make_control
+from ncn.control.outputs import ControlOutput, homeostatic_penalty
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions
+from ncn.layers import Layer, RMSNorm, embedding
 from ncn.model.blocks import Block, Cache
-from ncn.model.control import ControlNetwork, ControlOutput, homeostatic_penalty, make_control
-from ncn.model.layers import Layer, RMSNorm, embedding
 from ncn.settings import ModelConfig, Salience
 from ncn.signals import SIGNALS, Signal
 

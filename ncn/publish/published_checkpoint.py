@@ -24,9 +24,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ncn.common.errors import InputError
+from ncn.control.network import ControlNetwork
+from ncn.control.outputs import start_at_declared_signals
 from ncn.model import LanguageModel
 from ncn.model.checkpoint import assemble, check_shapes
-from ncn.model.control import ControlNetwork, start_at_declared_signals
 from ncn.settings import ControlSettings, ModelConfig
 
 CONFIG_CLASS = "ncn_architecture.config.NCNConfig"

@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 
 from ncn.common.errors import InputError
 from ncn.common.files import write_json
+from ncn.control.outputs import outputs
 from ncn.corpus.tokenizer import load_tokenizer
 from ncn.model import LanguageModel
 from ncn.model.checkpoint import CONFIG, WEIGHTS
-from ncn.model.control import outputs
 from ncn.settings import END_OF_TEXT, ModelConfig
 from ncn.signals import SIGNALS
 

@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from ncn.corpus.conditions import Conditions
 from ncn.corpus.tokenizer import Tokenizer
+from ncn.layers import head_entropies
 from ncn.model import LanguageModel
 from ncn.model.blocks import scales_at, split_heads
 from ncn.model.initialisation import initialise
 from ncn.model.inputs import ConditionedRows, split_rows
-from ncn.model.layers import head_entropies
 from ncn.scan.texts import Scan, layer_signals, scan_text, untrained
 from ncn.settings import BrainScan
 from ncn.statistics.interval import Floats

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ncn.control.network import ControlNetwork
+from ncn.control.salience import SaliencePooling
 from ncn.corpus.conditions import Conditions
 from ncn.model import LanguageModel
-from ncn.model.control import ControlNetwork
 from ncn.model.inputs import AnyRows, split_rows
-from ncn.model.salience import SaliencePooling
 from ncn.scoring.losses import forms_of
 from ncn.settings import Salience
 from ncn.statistics.interval import Floats

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ncn.layers import at_least_single
 from ncn.model.blocks import scales_at, split_heads
-from ncn.model.layers import at_least_single
 from ncn.scoring.asked import Asked, context_changed, pooling_of
 from ncn.scoring.probes import Signals, signals_changed
 from ncn.statistics.interval import Floats

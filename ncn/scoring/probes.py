@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ncn.control.outputs import ControlOutput
 from ncn.generation.decoding import generation_salience
 from ncn.model import LanguageModel
-from ncn.model.control import ControlOutput
 from ncn.model.flops import flops_per_token
 from ncn.model.inputs import AnyRows, split_rows
 from ncn.statistics.frequency import common_types

@@ -109,8 +109,10 @@ def _probe(model: LanguageModel, train: Train) -> _Probe:
         half, whole = (
             _observed(model, train, each, run_as_it_is) for each in (length // 2, length)
         )
-    # On the way back, a layer's gradients take about what the layer does.
-    kept_bytes = kept.bytes + half.upto(whole, tokens).layer_bytes
+    # On the way back a layer's gradients take about what the layer does; recomputed, it is there
+    # once more itself.
+    layers = 2 if train.checkpointing else 1
+    kept_bytes = kept.bytes + layers * half.upto(whole, tokens).layer_bytes
     weights = sum(parameter.nbytes for parameter in model.parameters())
     return _Probe(seconds / sequences, weights, kept_bytes)
 

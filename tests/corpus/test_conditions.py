@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from ncn.control.network import ControlNetwork
 from ncn.corpus.conditions import Conditions
+from ncn.layers import attention_entropy
 from ncn.model import LanguageModel, load_model, model_config, parameter_count, save_model
-from ncn.model.control import ControlNetwork
 from ncn.model.flops import flops_per_token
-from ncn.model.layers import attention_entropy
 from ncn.publish.model_card import model_card
 from ncn.settings import Params
 from ncn.training.optimizer import make_optimizer

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ncn.control.network import ControlNetwork
 from ncn.corpus.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from ncn.model import build_model, save_model
-from ncn.model.control import ControlNetwork
 from ncn.settings import Params
 from tests.conftest import with_arm
 from tests.model.test_language_model import shaken

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ncn.generation.decoding import generate
+from ncn.layers import Layer
 from ncn.model import LanguageModel, build_model
-from ncn.model.layers import Layer
 from ncn.settings import Params
 from ncn.training.optimizer import make_optimizer
 from tests.conftest import VOCABULARY, special

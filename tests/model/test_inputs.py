@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from ncn.common.errors import InputError
+from ncn.control.network import ControlNetwork
 from ncn.corpus.conditions import Conditions
 from ncn.corpus.rows import open_rows
 from ncn.corpus.tokenizer import load_tokenizer, train_tokenizer
 from ncn.model import LanguageModel, build_model
-from ncn.model.control import ControlNetwork
 from ncn.model.inputs import ConditionedRows, measured, split_rows, training_rows, validation_rows
 from ncn.scoring.losses import score_tokens
 from ncn.settings import END_OF_TEXT, Params, Split

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ncn.control.outputs import ControlOutput, homeostatic_penalty
 from ncn.model import LanguageModel, build_model, model_config, parameter_count
-from ncn.model.control import ControlOutput, homeostatic_penalty
 from ncn.model.initialisation import POOLING_INPUTS, initialise
 from ncn.settings import Params
 from ncn.training.optimizer import make_optimizer

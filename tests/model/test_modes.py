@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from ncn.control import salience
+from ncn.control.outputs import ControlOutput, homeostatic_penalty, start_at_declared_signals
 from ncn.corpus.conditions import Conditions
 from ncn.model import (
     LanguageModel,
@@ -21,10 +23,8 @@ from ncn.model import (
     load_model,
     model_config,
     parameter_count,
-    salience,
     save_model,
 )
-from ncn.model.control import ControlOutput, homeostatic_penalty, start_at_declared_signals
 from ncn.model.flops import flops_per_token
 from ncn.model.inputs import ConditionedRows
 from ncn.scoring.leak import future_leak

@@ -10,7 +10,7 @@ PACKAGES = ("ncn", "stages", "kernels")
 # A room uses itself and those before it. The ground first; what people call comes last.
 ROOMS = (
     "common", "signals", "settings", "published_run", "statistics", "sources", "text", "corpus",
-    "model",
+    "layers", "control", "model",
     "generation", "training", "scoring", "scan", "analysis", "figures", "claims", "report",
     "publish", "benchmark", "studies", "commands", "upkeep", "__main__",
 )  # fmt: skip

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from ncn.control.network import ControlNetwork
+from ncn.control.salience import SaliencePooling
 from ncn.corpus.rows import Rows
 from ncn.model import LanguageModel, build_model
-from ncn.model.control import ControlNetwork
-from ncn.model.salience import SaliencePooling
 from ncn.scoring.asked import Asked, asked_of, context_changed, mode_of, pooling_of
 from ncn.scoring.calibration import calibration, calibration_error
 from ncn.scoring.interventions import held, refresh, sharpest, tonic, traded, word_order

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ncn.model.salience import CHUNK, SaliencePooling, Tonic, next_mean, prefix_softmax
+from ncn.control.salience import CHUNK, SaliencePooling, Tonic, next_mean, prefix_softmax
 
 D, H, B = 24, 2, 3
 

@@ -21,127 +21,24 @@ becomes the signals as `ncn.signals` declares them. The preprint's:
 The norm is in the published code and parameter count, not in its equations.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kernels.actuator import Output, actuator
+from ncn.control.outputs import Control, ControlOutput
+from ncn.control.salience import SaliencePooling, Tonic
+from ncn.control.static import StaticControl
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions
-from ncn.model.layers import Layer, RMSNorm, embedding
-from ncn.model.salience import SaliencePooling, Tonic
+from ncn.layers import RMSNorm, embedding
 from ncn.settings import ControlSettings, ModelConfig, Salience
-from ncn.signals import SIGNALS
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "relu": F.relu,
     "gelu": F.gelu,
 }
-
-
-def outputs(config: ModelConfig) -> dict[str, Output]:
-    """What the control network of `config` puts out for a layer, in the order of z.
-
-    By signal: its transformation, and how many of the layer's columns it takes.
-    """
-    made: dict[str, Output] = {}
-    for signal in (SIGNALS[name] for name in (config.control.signals if config.control else ())):
-        transformation = signal.transformations[0]
-        if len(signal.transformations) > 1:
-            transformation = getattr(config.control, signal.name, transformation)
-        made[signal.name] = transformation, signal.columns(config.n_heads, config.d_model)
-    return made
-
-
-def columns(config: ModelConfig) -> int:
-    """How many numbers the control network of `config` puts out for a layer and token, C."""
-    return sum(width for _, width in outputs(config).values())
-
-
-@torch.no_grad()
-def start_at_declared_signals(bias: Tensor, config: ModelConfig) -> None:
-    """Set the output biases [L * C] as `ncn.init` says.
-
-    `identity` starts next to a plain transformer, at the z that each signal declares (preprint
-    4.1.4: g = 1, beta = 0.9997, gamma = 0.953); `zero` leaves beta = 0.703, gamma = 0.5.
-    """
-    identity = config.control is not None and config.control.init == "identity"
-    start = [
-        SIGNALS[name].start if identity else 0.0
-        for name, (_, width) in outputs(config).items()
-        for _ in range(width)
-    ]
-    bias.view(-1, len(start)).copy_(torch.tensor(start))
-
-
-class ControlOutput(NamedTuple):
-    """What a control network makes of a text.
-
-    signals: by name, each [B, T, L], or [B, T, L, W] where it is wider than one number a layer.
-        Only those that the arm has.
-    drive: W_1 u + b_1 [B, T, hidden] where the signals have yet to see the attention entropy
-        (`ControlNetwork.at_layer`): these are then those of h = 0.
-    """
-
-    signals: dict[str, Tensor]
-    drive: Tensor | None = None
-
-
-class Control(Layer, ABC):
-    """What both controllers share: how z becomes the signals."""
-
-    def __init__(self, config: ModelConfig, settings: ControlSettings) -> None:
-        super().__init__()
-        self._settings = settings
-        self._outputs = outputs(config)
-        self._columns = columns(config)
-
-    @property
-    @abstractmethod
-    def output_bias(self) -> Tensor:
-        """Where the signals start, [L * C]."""
-
-    def actuated(self, z: Tensor) -> dict[str, Tensor]:
-        """The signals of z [..., L * C], by name, each [..., L] or [..., L, W]."""
-        outputs, maximum = list(self._outputs.values()), self._settings.precision_max
-        made = actuator(z, outputs, maximum, backend=self.backend(z))
-        return {
-            name: each[..., 0] if SIGNALS[name].width == "layer" else each
-            for name, each in zip(self._outputs, made, strict=True)
-        }
-
-
-class StaticControl(Control):
-    """Learned signals for each layer, whatever the text: `controller: static`.
-
-    What any claim of dynamic control has to beat: it can rescale branches, and react to nothing.
-    """
-
-    pooling = None  # no stream of the text, so no mode to score it in
-
-    def __init__(self, config: ModelConfig, settings: ControlSettings) -> None:
-        super().__init__(config, settings)
-        self.bias = nn.Parameter(torch.empty(config.n_layers * self._columns))
-
-    @property
-    def output_bias(self) -> Tensor:
-        """Where the signals start, [L * C]."""
-        return self.bias
-
-    def forward(
-        self,
-        x: Tensor,
-        salience: Salience | None = None,
-        tonic: Tonic | None = None,
-        conditions: Conditions = NO_CONDITIONS,
-    ) -> ControlOutput:
-        """The same signals at every position of x [B, T, D]."""
-        z = self.bias.expand(*x.shape[:2], -1)
-        return ControlOutput(self.actuated(z))
 
 
 class ControlNetwork(Control):
@@ -239,15 +136,3 @@ def make_control(config: ModelConfig) -> ControlNetwork | StaticControl | None:
     if settings.controller == "static":
         return StaticControl(config, settings)
     return ControlNetwork(config, settings)
-
-
-def homeostatic_penalty(signals: Mapping[str, Tensor], settings: ControlSettings) -> Tensor:
-    """lambda * sum over signals of mean((signal - neutral)^2), over batch, time, layers and width.
-
-    `penalty: sum` sums over the layers instead (eq. 15; eq. 18 has the mean). A scalar.
-    """
-    deviations = torch.stack(
-        [(signal - SIGNALS[name].neutral).square().mean() for name, signal in signals.items()]
-    )
-    layers = next(iter(signals.values())).shape[2] if settings.penalty == "sum" else 1
-    return settings.homeostatic_lambda * layers * deviations.sum()

@@ -1,0 +1,1 @@
+"""The control network: what it reads, and how it sets the signals."""

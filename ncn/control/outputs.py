@@ -1,0 +1,97 @@
+"""From z to the signals: what a controller puts out, where it starts, what straying costs."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kernels.actuator import Output, actuator
+from ncn.layers import Layer
+from ncn.settings import ControlSettings, ModelConfig
+from ncn.signals import SIGNALS
+
+
+def outputs(config: ModelConfig) -> dict[str, Output]:
+    """What the control network of `config` puts out for a layer, in the order of z.
+
+    By signal: its transformation, and how many of the layer's columns it takes.
+    """
+    made: dict[str, Output] = {}
+    for signal in (SIGNALS[name] for name in (config.control.signals if config.control else ())):
+        transformation = signal.transformations[0]
+        if len(signal.transformations) > 1:
+            transformation = getattr(config.control, signal.name, transformation)
+        made[signal.name] = transformation, signal.columns(config.n_heads, config.d_model)
+    return made
+
+
+def columns(config: ModelConfig) -> int:
+    """How many numbers the control network of `config` puts out for a layer and token, C."""
+    return sum(width for _, width in outputs(config).values())
+
+
+@torch.no_grad()
+def start_at_declared_signals(bias: Tensor, config: ModelConfig) -> None:
+    """Set the output biases [L * C] as `ncn.init` says.
+
+    `identity` starts next to a plain transformer, at the z that each signal declares (preprint
+    4.1.4: g = 1, beta = 0.9997, gamma = 0.953); `zero` leaves beta = 0.703, gamma = 0.5.
+    """
+    identity = config.control is not None and config.control.init == "identity"
+    start = [
+        SIGNALS[name].start if identity else 0.0
+        for name, (_, width) in outputs(config).items()
+        for _ in range(width)
+    ]
+    bias.view(-1, len(start)).copy_(torch.tensor(start))
+
+
+class ControlOutput(NamedTuple):
+    """What a control network makes of a text.
+
+    signals: by name, each [B, T, L], or [B, T, L, W] where it is wider than one number a layer.
+        Only those that the arm has.
+    drive: W_1 u + b_1 [B, T, hidden] where the signals have yet to see the attention entropy
+        (`ControlNetwork.at_layer`): these are then those of h = 0.
+    """
+
+    signals: dict[str, Tensor]
+    drive: Tensor | None = None
+
+
+class Control(Layer, ABC):
+    """What both controllers share: how z becomes the signals."""
+
+    def __init__(self, config: ModelConfig, settings: ControlSettings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._outputs = outputs(config)
+        self._columns = columns(config)
+
+    @property
+    @abstractmethod
+    def output_bias(self) -> Tensor:
+        """Where the signals start, [L * C]."""
+
+    def actuated(self, z: Tensor) -> dict[str, Tensor]:
+        """The signals of z [..., L * C], by name, each [..., L] or [..., L, W]."""
+        outputs, maximum = list(self._outputs.values()), self._settings.precision_max
+        made = actuator(z, outputs, maximum, backend=self.backend(z))
+        return {
+            name: each[..., 0] if SIGNALS[name].width == "layer" else each
+            for name, each in zip(self._outputs, made, strict=True)
+        }
+
+
+def homeostatic_penalty(signals: Mapping[str, Tensor], settings: ControlSettings) -> Tensor:
+    """lambda * sum over signals of mean((signal - neutral)^2), over batch, time, layers and width.
+
+    `penalty: sum` sums over the layers instead (eq. 15; eq. 18 has the mean). A scalar.
+    """
+    deviations = torch.stack(
+        [(signal - SIGNALS[name].neutral).square().mean() for name, signal in signals.items()]
+    )
+    layers = next(iter(signals.values())).shape[2] if settings.penalty == "sum" else 1
+    return settings.homeostatic_lambda * layers * deviations.sum()
