@@ -33,7 +33,7 @@ def test_its_logits_are_the_models(
     text = tokens(1, 40)
     single, double = shaken(special(tiny, **settings)), lively(special(tiny, **settings)).double()
     for model, tolerance in ((single, 1e-4), (double, 1e-10)):
-        assert suits(model, 1, WORTH_TOKENS)
+        assert suits(model, 1)
         cache = model.make_cache(1)
         one_token = OneToken(model, cache)
         with torch.inference_mode():
@@ -80,7 +80,7 @@ def test_what_it_cannot_compute_it_leaves_to_the_model(
     tiny: Params, settings: dict[str, object]
 ) -> None:
     model = lively(special(tiny, **settings))
-    assert not suits(model, 1, 256)
+    assert not suits(model, 1)
     cached, recomputed = (
         generate(model, tokens(1, 6), 64, 0.0, cached=cached) for cached in (True, False)
     )
