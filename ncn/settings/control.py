@@ -34,6 +34,7 @@ class ControlSettings(Settings):
     tasks: Annotated[StrictInt, Field(ge=0, le=MAX_TASKS)] = 0
     sliders: list[Slider] = Field(default_factory=list)
     attention_entropy: StrictBool = False
+    plasticity: StrictStr = "none"  # or one of `signals`
 
     @field_validator("signals")
     @classmethod
@@ -55,4 +56,8 @@ class ControlSettings(Settings):
             raise ValueError(f"signals {self.signals} name one signal twice")
         if len(set(self.sliders)) < len(self.sliders):
             raise ValueError(f"sliders {self.sliders} name one slider twice")
+        if self.plasticity not in (allowed := ["none", *self.signals]):
+            raise ValueError(
+                f"plasticity {self.plasticity!r}: allowed are {', '.join(allowed)}, the arm's own"
+            )
         return self
