@@ -53,6 +53,7 @@ PUBLISHED_SETTINGS: dict[str, Any] = {
     "ncn.tasks": 0,
     "ncn.sliders": [],
     "ncn.attention_entropy": False,
+    "ncn.phasic": "embedding",
 }
 # The rows that these settings and `split.unit: sequence` make of this file.
 PUBLISHED_TEXT = "6418d412de72888f52b5142c761ac21a582f7d1166f0bfbdb5f03ccfdec90443"

@@ -5,8 +5,8 @@ reads it; and the code that transformers runs, where it is trusted to:
 
     AutoModelForCausalLM.from_pretrained("OWNER/NAME", trust_remote_code=True)
 
-That code is `hub_code/`. Nothing here needs transformers. A rival of the control network
-(`model.modulator`) it does not compute: such a model is for this project alone.
+That code is `hub_code/`. Nothing here needs transformers. Some mechanisms it does not compute
+(`loads_in_transformers`): such a model is for this project alone.
 """
 
 import json
@@ -62,8 +62,11 @@ def write_repository(
 
 
 def loads_in_transformers(config: ModelConfig) -> bool:
-    """Whether `hub_code/` computes such a model."""
-    return config.modulator == "none"
+    """Whether `hub_code/` computes such a model: no rival of the control network, no signals that
+    read a layer's own input.
+    """
+    control = config.control
+    return config.modulator == "none" and (control is None or control.phasic == "embedding")
 
 
 def transformers_config(config: ModelConfig) -> dict[str, Any]:

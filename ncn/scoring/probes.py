@@ -45,8 +45,7 @@ def probe(model: LanguageModel, rows: AnyRows) -> dict[str, Any]:
     measured: dict[str, Any] = {"cache": cached_difference(model, rows)}
     if control is not None:
         measured["cost"] = control_cost(model)
-        # Where the signals see the attention entropy, each layer makes its own: none can be set.
-        settable = [] if control.attention_entropy else control.signals
+        settable = [] if control.by_layer else control.signals
         if "gain" in settable:
             measured["gradient_by_gain"] = gradient_by_gain(model, rows)
         if "precision" in settable:

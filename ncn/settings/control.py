@@ -34,6 +34,20 @@ class ControlSettings(Settings):
     tasks: Annotated[StrictInt, Field(ge=0, le=MAX_TASKS)] = 0
     sliders: list[Slider] = Field(default_factory=list)
     attention_entropy: StrictBool = False
+    # What eq. 2 integrates. Not written where it is the embedding: a model saved before there was a
+    # choice is the same model.
+    phasic: Literal["embedding", "layer"] = Field(
+        default="embedding", exclude_if=lambda name: name == "embedding"
+    )
+
+    @property
+    def by_layer(self) -> bool:
+        """Whether a layer's signals are made there, of what the layers before it computed.
+
+        Then no layer's can be set beforehand, and to know them is to run the layers.
+        """
+        seeing = self.attention_entropy or self.phasic == "layer"
+        return self.controller != "static" and seeing
 
     @field_validator("signals")
     @classmethod

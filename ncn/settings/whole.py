@@ -87,8 +87,15 @@ class Params(Settings):
                 )
             self.train_of(arm)
             self.model_of(arm)
+            control = self.control_network(arm)
+            blind = control.controller in ("static", "none")
+            if blind and (changes or {}).get("phasic") == "layer":
+                raise ValueError(
+                    f"arms.{arm}.phasic: layer, but a controller that is {control.controller} reads"
+                    " no input; allowed is embedding"
+                )
             try:
-                check_heads(self.model.d_model, self.control_network(arm))
+                check_heads(self.model.d_model, control)
             except ValueError as problem:
                 raise ValueError(f"arms.{arm}: {problem}") from None
         return self

@@ -57,6 +57,16 @@ MODES: dict[str, dict[str, Any]] = {
     "tasks": {"salience": "causal", "tasks": 3},
     "sliders": {"salience": "causal", "sliders": ["dialogue", "token_bytes"]},
     "entropy": {"salience": "causal", "attention_entropy": True},
+    "layer": {"salience": "causal", "phasic": "layer"},
+    "layer, all inputs": {
+        "salience": "none",
+        "phasic": "layer",
+        "tasks": 3,
+        "sliders": ["dialogue"],
+        "attention_entropy": True,
+        "signals": ["gain", "head_gate"],
+    },
+    "layer, global": {"phasic": "layer"},
     "gated attention": {"controller": "none", "modulator": "gated_attention"},
     "transponder": {"controller": "none", "modulator": "transponder"},
     "rezero": {"controller": "none", "modulator": "rezero"},
@@ -67,7 +77,7 @@ MODES: dict[str, dict[str, Any]] = {
     "all inputs": {"tasks": 3, "sliders": ["dialogue"], "attention_entropy": True},
 }
 CONTROLLED = [name for name, mode in MODES.items() if mode.get("controller") != "none"]
-CAUSAL = [name for name in MODES if name not in ("global", "run 1", "all inputs")]
+CAUSAL = [name for name in MODES if name not in ("global", "run 1", "all inputs", "layer, global")]
 
 
 def told(mode: str, n: int) -> Conditions:

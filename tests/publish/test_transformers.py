@@ -26,7 +26,7 @@ from ncn.publish.model_card import model_card
 from ncn.publish.repository import write_repository
 from ncn.settings import Params
 from ncn.signals import SIGNALS
-from tests.conftest import ROOT, VOCABULARY
+from tests.conftest import ROOT, VOCABULARY, special
 from tests.hub import serve_hub
 
 transformers = pytest.importorskip("transformers")
@@ -297,11 +297,11 @@ def test_code_of_others_does_not_run(tiny: Params, tmp_path: Path) -> None:
         run("score", loaded("score"), [str(folder), str(tmp_path / "text.txt")])
 
 
+@pytest.mark.parametrize("changes", [{"modulator": "temperature"}, {"phasic": "layer"}])
 def test_a_model_that_the_code_does_not_compute_goes_without_it(
-    tiny: Params, tmp_path: Path
+    tiny: Params, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    rival = tiny.model.model_copy(update={"modulator": "temperature"})
-    model = build_model(tiny.model_copy(update={"model": rival}), "ncn", VOCABULARY, 1)
+    model = special(tiny, **changes)
     write_repository(model, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
     assert load_model(tmp_path).config == model.config
