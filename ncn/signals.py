@@ -13,8 +13,8 @@ from typing import Literal
 # Numbers a token and layer: one; one for each attention head; one for each element of the width.
 Width = Literal["layer", "head", "vector"]
 # What a signal multiplies: the queries, a branch's output, what the whole layer adds to its input,
-# or the slope of the feed-forward's activation.
-Site = Literal["queries", "attention", "feed_forward", "layer", "slope"]
+# the slope of the feed-forward's activation, or the noise on both branches in training.
+Site = Literal["queries", "attention", "feed_forward", "layer", "slope", "noise"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Signal:
     transformations: of `kernels.actuator`, the default first; where there are several, the setting
         `ncn.NAME` chooses.
     sites: what the signal multiplies; signals that share a site are multiplied in this order. One a
-        head scales the heads' own queries or outputs; of a layer or a slope there is one number.
+        head scales the heads' own queries or outputs; of a layer, a slope or the noise there is one
+        number.
     start: z at which `init: identity` begins, next to neutral.
     neutral: the value that does nothing, from which the penalty measures.
     scale: lowest and highest value that charts colour.
@@ -34,7 +35,7 @@ class Signal:
 
     Raises:
         ValueError: one number a head is declared for the feed-forward, which has no heads; or more
-            than one number for a whole layer or a slope.
+            than one number for a whole layer, a slope or the noise.
     """
 
     name: str
@@ -54,10 +55,10 @@ class Signal:
                 f"signal {self.name}: width head at the site feed_forward, which has no heads;"
                 " allowed are layer and vector"
             )
-        if self.width != "layer" and {"layer", "slope"} & {*self.sites}:
+        if self.width != "layer" and (single := {"layer", "slope", "noise"} & {*self.sites}):
             raise ValueError(
-                f"signal {self.name}: width {self.width} at the site layer or slope, which takes"
-                " one number; allowed is layer"
+                f"signal {self.name}: width {self.width} at the site {min(single)}, which takes one"
+                " number; allowed is layer"
             )
 
     def columns(self, n_heads: int, d_model: int) -> int:
@@ -128,6 +129,19 @@ SIGNALS = {
             sites=("slope",),
             start=0.0,
             scale=(0.0, 2.0),
+            further=True,
+        ),
+        # The standard deviation of a branch's noise, that of dropout at the rate s^2 / (1 + s^2),
+        # below 1/2: see `ncn.model.blocks`.
+        Signal(
+            name="dropout",
+            symbol="σ",
+            words="dropout noise",
+            transformations=("sigmoid",),
+            sites=("noise",),
+            start=-3.0,
+            scale=(-1.0, 1.0),  # of [0, 1] in truth: the middle colour is neutral
+            neutral=0,
             further=True,
         ),
     )

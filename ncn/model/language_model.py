@@ -203,7 +203,8 @@ class LanguageModel(Layer):
             tonic = None if cache is None else cache.tonic
             output = control(x, salience, tonic, conditions)
         made = {k: signal.unbind(2) for k, signal in output.signals.items()}
-        by_layer, entropy = list[dict[str, Tensor]](), None
+        by_layer: list[dict[str, Tensor]] = []
+        entropy: Tensor | None = None
         for n, block in enumerate(self.blocks):
             if n and output.by_layer and isinstance(control, ControlNetwork):
                 by_layer.append(control.at_layer(n, x, output, entropy))

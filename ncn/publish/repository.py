@@ -24,12 +24,13 @@ from ncn.corpus.tokenizer import load_tokenizer
 from ncn.model import LanguageModel
 from ncn.model.checkpoint import CONFIG, WEIGHTS
 from ncn.settings import END_OF_TEXT, ModelConfig
-from ncn.signals import SIGNALS
+from ncn.signals import SIGNALS, Site
 
 CODE = Path(__file__).parent / "hub_code"
 MODULES = ("configuration_ncn.py", "modeling_ncn.py")
 ARCHITECTURE = "NCNForCausalLM"
 TOKENIZER_FILES = ("vocab.json", "merges.txt")
+COMPUTED: set[Site] = {"queries", "attention", "feed_forward", "layer", "slope"}
 
 
 def write_repository(
@@ -63,10 +64,13 @@ def write_repository(
 
 def loads_in_transformers(config: ModelConfig) -> bool:
     """Whether `hub_code/` computes such a model: no rival of the control network, no signals that
-    read a layer's own input.
+    read a layer's own input or act where it has no site.
     """
-    control = config.control
-    return config.modulator == "none" and (control is None or control.phasic == "embedding")
+    if config.control is None:
+        return config.modulator == "none"
+    sites = {site for name in config.control.signals for site in SIGNALS[name].sites}
+    alike = config.control.phasic == "embedding" and sites <= COMPUTED
+    return alike and config.modulator == "none"
 
 
 def transformers_config(config: ModelConfig) -> dict[str, Any]:

@@ -50,7 +50,8 @@ MODES: dict[str, dict[str, Any]] = {
     "head gate": {"salience": "causal", "signals": ["gain", "head_gate"]},
     "depth gate": {"salience": "causal", "signals": ["depth_gate"]},
     "slope": {"salience": "causal", "signals": ["activation_slope", "precision"]},
-    "static, further": {"controller": "static", "signals": ["head_gate", "depth_gate"]},
+    "dropout": {"salience": "causal", "signals": ["gain", "dropout"]},
+    "static, further": {"controller": "static", "signals": ["head_gate", "depth_gate", "dropout"]},
     "all signals": {"salience": "causal", "signals": [*SIGNALS], "attention_entropy": True},
     "low clamp": {"salience": "causal", "precision_max": 0.9},
     "summed penalty": {"salience": "causal", "penalty": "sum"},
@@ -179,7 +180,7 @@ def test_signals_stay_in_range_and_the_unused_are_neutral(mode: str) -> None:
         upper["precision"] = control.precision_max
     for name, signal in model.signals(tokens(), conditions=told(mode, 2)).items():
         used = control is not None and name in control.signals
-        assert used or torch.all(signal == 1)
+        assert used or torch.all(signal == SIGNALS[name].neutral)
         assert not used or (
             signal.min() >= lower.get(name, 0) and signal.max() <= upper.get(name, 1)
         )
@@ -193,12 +194,12 @@ def test_neutral_signals_leave_the_models_own_backbone(
     plain = LanguageModel(model.config.model_copy(update={"control": None})).eval()
     plain.load_state_dict(model.state_dict(), strict=False)
     assert not torch.equal(model(tokens()), plain(tokens()))
-    ones = {
-        name: torch.ones_like(signal)
+    neutral = {
+        name: torch.full_like(signal, SIGNALS[name].neutral)
         for name, signal in model.signals(tokens(), conditions=told(mode, 2)).items()
         if name in model.config.control.signals
     }
-    monkeypatch.setattr(model.control, "forward", lambda *_, **__: ControlOutput(ones))
+    monkeypatch.setattr(model.control, "forward", lambda *_, **__: ControlOutput(neutral))
     assert torch.equal(model(tokens()), plain(tokens()))
 
 
@@ -215,7 +216,14 @@ def test_the_loss_carries_the_penalty_of_its_own_signals(mode: str) -> None:
         if name in control.signals
     }
     layers = 3 if control.penalty == "sum" else 1
-    expected = 0.01 * layers * sum(((s - 1) ** 2).mean().item() for s in signals.values())
+    expected = (
+        0.01
+        * layers
+        * sum(
+            ((signal - SIGNALS[name].neutral) ** 2).mean().item()
+            for name, signal in signals.items()
+        )
+    )
     assert penalty.item() == pytest.approx(expected, rel=1e-5)
     assert homeostatic_penalty(signals, control).item() == pytest.approx(expected, rel=1e-5)
 
