@@ -10,7 +10,8 @@ and last, of the layer as a whole, from its input x_0:  x <- x_0 + a_layer (x - 
 The preprint (eq. 8-12) has a_queries = beta, a_attention = g, a_feed_forward = g * gamma. A signal
 with one number a head scales that head: its queries, or its output before the heads are joined.
 Without a control network every signal is neutral and costs nothing. A rival of the control network
-(`ncn.model.rivals`) multiplies the same sites.
+(`ncn.model.rivals`) multiplies the same sites. A signal of the norms changes what RMSNorm gives to
+both branches (`ncn.model.norm_film`).
 
 A dropout rate of its own for each token (section 8) is, in training alone, noise on both branches:
 
@@ -34,6 +35,7 @@ from kernels.dispatch import Backend
 from kernels.modulated_add import modulated_add
 from ncn.control.salience import Tonic
 from ncn.layers import Layer, RMSNorm, attention_entropy
+from ncn.model.norm_film import make_norm_film, modulated
 from ncn.model.rivals import NEUTRAL, Scales, combined, make_modulator
 from ncn.settings import ModelConfig
 from ncn.signals import SIGNALS, Site, Width
@@ -177,6 +179,7 @@ class Block(Layer):
         self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
         self.modulator = make_modulator(config)
+        self.film = make_norm_film(config)
 
     def forward(
         self,
@@ -189,11 +192,16 @@ class Block(Layer):
         ones; one that is None or absent is neutral. The rest: see `Attention`.
         """
         start, normed = x, self.attention_norm(x)
+        film = scales_at("norms", signals).get("rank")
+        if film is not None and self.film is not None:
+            normed = modulated(normed, film, self.film.attention)
         queries = self._scales("queries", normed, signals)
         attention = self._scales("attention", normed, signals)
         attended, entropy = self.attention(normed, queries, attention, past, measure)
         x = self._added(x, self._dropped(attended, signals), attention)
         normed = self.feed_forward_norm(x)
+        if film is not None and self.film is not None:
+            normed = modulated(normed, film, self.film.feed_forward)
         fed = self._dropped(self.feed_forward(normed, scales_at("slope", signals)), signals)
         x = self._added(x, fed, self._scales("feed_forward", normed, signals))
         if (depth := scales_at("layer", signals).get("layer")) is not None:

@@ -14,10 +14,11 @@ from kernels.dispatch import Setting, resolve
 from kernels.linear_cross_entropy import Reduction, linear_cross_entropy
 from ncn.common.errors import InputError
 from ncn.control.network import ControlNetwork, make_control
-from ncn.control.outputs import ControlOutput, homeostatic_penalty
+from ncn.control.outputs import Control, ControlOutput, homeostatic_penalty
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions
 from ncn.layers import Layer, RMSNorm, embedding
 from ncn.model.blocks import Block, Cache
+from ncn.model.norm_film import NormFilm
 from ncn.settings import ModelConfig, Salience
 from ncn.signals import SIGNALS, Signal
 
@@ -84,6 +85,12 @@ class LanguageModel(Layer):
     def make_cache(self, batch_size: int) -> Cache:
         """Room for a text of the whole context, for each of batch_size rows."""
         return Cache(self.config, batch_size, self.embedding.weight)
+
+    def freeze_control(self) -> None:
+        """Train nothing that a model without a control network would not have."""
+        for module in self.modules():
+            if isinstance(module, (Control, NormFilm)):
+                module.requires_grad_(False)
 
     def use_kernels(self, setting: Setting) -> None:
         """Choose the form of the kernels.

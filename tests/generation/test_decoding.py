@@ -36,6 +36,7 @@ ARMS = [
     pytest.param({"salience": "global"}, "causal", id="global, causally"),
     pytest.param({"salience": "causal", "attention_entropy": True}, None, id="entropy"),
     pytest.param({"salience": "causal", "signals": ["gain", "dropout"]}, None, id="dropout"),
+    pytest.param({"salience": "causal", "signals": ["norm_film"]}, None, id="norm film"),
     pytest.param({"salience": "causal", "phasic": "layer"}, None, id="layer"),
     pytest.param({"salience": "global", "phasic": "layer"}, "reactive", id="layer, reactively"),
 ]

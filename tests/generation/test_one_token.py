@@ -15,12 +15,14 @@ from tests.generation.test_decoding import ARMS
 from tests.model.test_language_model import shaken, tokens
 
 # What it leaves to the model: signals made layer by layer, wide ones, rivals of the network.
-PLAIN = [arm for arm in ARMS if arm.id not in ("entropy", "layer", "layer, reactively")]
+LEFT = ("entropy", "layer", "layer, reactively", "norm film")
+PLAIN = [arm for arm in ARMS if arm.id not in LEFT]
 OTHERS = [
     {"salience": "causal", "attention_entropy": True},
     {"salience": "causal", "phasic": "layer"},
     {"salience": "causal", "signals": ["gain", "head_gate"]},
     {"salience": "causal", "signals": ["gain", "depth_gate"]},
+    {"salience": "causal", "signals": ["gain", "norm_film"]},
     {"salience": "causal", "signals": ["activation_slope"]},
     {"controller": "none", "modulator": "gated_attention"},
 ]

@@ -1,5 +1,6 @@
 """The control network's further targets (preprint 8), against their equations."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ncn.model import LanguageModel, model_config, parameter_count
+from ncn.model import LanguageModel, load_model, model_config, parameter_count, save_model
 from ncn.model.flops import flops_per_token
+from ncn.scoring.probes import control_cost
 from ncn.settings import Params
 from ncn.signals import SIGNALS, Signal
 from ncn.training.log import LogRow
@@ -21,6 +23,7 @@ FURTHER = {
     "depth_gate": 1,
     "activation_slope": 1,
     "dropout": 1,
+    "norm_film": 4,
 }  # columns, with four heads
 GPT2 = 50_257
 
@@ -38,11 +41,17 @@ def test_those_are_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "columns"),
-    [("head_gate", 8), ("depth_gate", 1), ("activation_slope", 1), ("dropout", 1)],
+    ("name", "columns", "basis"),
+    [
+        ("head_gate", 8, 0),
+        ("depth_gate", 1, 0),
+        ("activation_slope", 1, 0),
+        ("dropout", 1, 0),
+        ("norm_film", 4, 6 * 2 * 2 * 256 * 4),
+    ],
 )
 def test_one_adds_its_rows_to_the_controller_and_no_more(
-    published: Params, name: str, columns: int
+    published: Params, name: str, columns: int, basis: int
 ) -> None:
     signals = ["gain", "precision", "ffn_gate"]
     with_it = with_arm(published, signals=[*signals, name], match="none")
@@ -51,8 +60,8 @@ def test_one_adds_its_rows_to_the_controller_and_no_more(
         model_config(with_it, "special", GPT2),
     )
     assert parameter_count(one) == 18_007_762
-    assert parameter_count(whole) == 18_007_762 + 6 * columns * (64 + 1)
-    assert flops_per_token(whole) - flops_per_token(one) == 2 * 64 * 6 * columns
+    assert parameter_count(whole) == 18_007_762 + 6 * columns * (64 + 1) + basis
+    assert flops_per_token(whole) - flops_per_token(one) == 2 * 64 * 6 * columns + 2 * basis
     matched = with_arm(published, signals=[*signals, name], match="parameters", multiple_of=1)
     size = parameter_count(model_config(matched, "special", GPT2))
     assert abs(size - 18_007_762) <= 6 * 513 / 2
@@ -180,6 +189,59 @@ def test_dropout_noise_is_of_its_step_and_micro_batch(tiny: Params, checkpointin
     resumed.load_state_dict(first.state_dict())
     assert [resumed.step(batch(number), LR) for number in range(2, 4)] == expected[2:]
     assert torch.equal(weights(resumed.model), weights(whole.model))
+
+
+def test_norm_film_is_a_gain_and_a_bias_of_what_the_norms_give(tiny: Params) -> None:
+    block, x = special(tiny, signals=["norm_film"]).eval().blocks[0], torch.randn(2, 6, 32)
+    for parameter in block.film.parameters():
+        torch.nn.init.normal_(parameter)
+    numbers = 2 * torch.rand(2, 6, 4)
+
+    def changed(normed: Tensor, basis: Tensor) -> Tensor:
+        both = (numbers - 1) @ basis.T
+        return (1 + both[..., :32]) * normed + both[..., 32:]
+
+    normed = changed(block.attention_norm(x), block.film.attention.weight)
+    after = x + block.attention(normed)[0]
+    normed = changed(block.feed_forward_norm(after), block.film.feed_forward.weight)
+    expected = after + block.feed_forward(normed)
+    torch.testing.assert_close(block(x, norm_film=numbers)[0], expected)
+    assert torch.equal(block(x, norm_film=torch.ones(2, 6, 4))[0], block(x)[0])
+
+
+def test_norm_film_is_trained_and_frozen_with_the_control_network(
+    tiny: Params, tmp_path: Path
+) -> None:
+    for frozen in (False, True):
+        model = special(tiny, salience="causal", signals=["norm_film"], frozen=frozen)
+        save_model(model, tmp_path / str(frozen))
+        for each in (model, load_model(tmp_path / str(frozen))):
+            trained = {name for name, p in each.named_parameters() if p.requires_grad}
+            assert ("blocks.2.film.attention.weight" in trained) == (not frozen)
+            assert ("control.output.weight" in trained) == (not frozen)
+            assert "blocks.2.attention.qkv.weight" in trained
+    cost = control_cost(special(tiny, salience="causal", signals=["norm_film"]))
+    without = control_cost(special(tiny, salience="causal", signals=["gain"]))
+    assert cost["parameters"] - without["parameters"] == 3 * (3 * (8 + 1) + 2 * 64 * 4)
+
+
+@pytest.mark.parametrize(
+    ("sites", "width"),
+    [(("norms",), "layer"), (("norms", "queries"), "rank"), (("attention",), "rank")],
+)
+def test_the_norms_take_a_few_numbers_and_nothing_else_does(sites: Any, width: Any) -> None:
+    with pytest.raises(ValueError, match="the width rank goes with the site norms alone"):
+        Signal("toy", "t", "toy", ("sigmoid",), sites, 0.0, (0.0, 2.0), width=width)
+
+
+def test_a_compiler_computes_them_too(tiny: Params) -> None:
+    torch.compiler.reset()
+    model = special(tiny, salience="causal", signals=[*SIGNALS], phasic="layer").eval()
+    compiled = torch.compile(model.loss, backend="aot_eager", fullgraph=True)
+    for mine, theirs in zip(
+        compiled(tokens(), tokens(4)), model.loss(tokens(), tokens(4)), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs)
 
 
 @pytest.mark.parametrize("site", ["layer", "slope", "noise"])

@@ -51,7 +51,11 @@ MODES: dict[str, dict[str, Any]] = {
     "depth gate": {"salience": "causal", "signals": ["depth_gate"]},
     "slope": {"salience": "causal", "signals": ["activation_slope", "precision"]},
     "dropout": {"salience": "causal", "signals": ["gain", "dropout"]},
-    "static, further": {"controller": "static", "signals": ["head_gate", "depth_gate", "dropout"]},
+    "norm film": {"salience": "causal", "signals": ["norm_film"]},
+    "static, further": {
+        "controller": "static",
+        "signals": ["head_gate", "depth_gate", "dropout", "norm_film"],
+    },
     "all signals": {"salience": "causal", "signals": [*SIGNALS], "attention_entropy": True},
     "low clamp": {"salience": "causal", "precision_max": 0.9},
     "summed penalty": {"salience": "causal", "penalty": "sum"},
@@ -173,7 +177,7 @@ def test_signals_stay_in_range_and_the_unused_are_neutral(mode: str) -> None:
     model = trained(mode)
     control = model.config.control
     lower = {"gain": 0.0, "precision": 0.01, "activation_slope": 0.5}
-    upper = {"gain": 2.0, "precision": 4.0, "activation_slope": 1.5}
+    upper = {"gain": 2.0, "precision": 4.0, "activation_slope": 1.5, "norm_film": 2.0}
     if control is not None and control.gain == "shifted":
         lower["gain"], upper["gain"] = 0.5, 1.5
     if control is not None:
