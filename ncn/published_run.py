@@ -87,7 +87,7 @@ def differences_to_published(params: Params, arm: str | None = None) -> list[str
         arm: with what this arm changes of `ncn` and `train`; None: the sections as they are.
     """
     ncn = params.ncn if arm is None else params.control_network(arm)
-    if ncn.controller != "network":  # such an arm has none of its settings
+    if not ncn.reads:  # such an arm has none of its settings
         ncn = params.ncn
     sections = {
         "data": params.data,

@@ -2,7 +2,8 @@
 
     c_t = salience pooling of x                      (tonic stream, preprint eq. 1)
     u_t = RMSNorm(c_t + x_t)                         (phasic integration, eq. 2, 13)
-    z_t = W_2 tanh(W_1 u_t + b_1) + b_2              (controller, eq. 3, 14)
+    z_t = W_2 tanh(W_1 u_t + b_1) + b_2              (controller, eq. 3, 14; with a state:
+                                                      `ncn.control.recurrence`)
 
 with, where asked for, the further inputs of section 3.2: a vector e of the text's task
 and values s from outside (`ncn.conditions`), the attention entropy h of the layer before
@@ -36,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ncn.control.outputs import Control, ControlOutput
+from ncn.control.recurrence import Recurrence
 from ncn.control.salience import SaliencePooling, Tonic
 from ncn.control.static import StaticControl
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions
@@ -63,6 +65,9 @@ class ControlNetwork(Control):
         )
         self.norm = RMSNorm(d_model)
         self.hidden = nn.Linear(d_model, settings.hidden)
+        self.recurrence = (
+            Recurrence(d_model, settings.hidden) if settings.controller == "recurrent" else None
+        )
         self.output = nn.Linear(settings.hidden, config.n_layers * self._columns)
         if settings.tasks:
             self.tasks = embedding(settings.tasks, d_model)
@@ -104,15 +109,19 @@ class ControlNetwork(Control):
         if self._settings.phasic == "layer":
             signals = self.at_layer(0, x, ControlOutput({}, added=added), None)
             return ControlOutput({k: each[:, :, None] for k, each in signals.items()}, added=added)
-        drive = self._drive(x, added)
+        drive = self._drive(x, added, tonic)
         z = self.output(self.activated(drive))
         return ControlOutput(self.actuated(z), drive if self._settings.attention_entropy else None)
 
-    def _drive(self, x: Tensor, added: Iterable[Tensor]) -> Tensor:
-        """W_1 u + b_1 [B, T, hidden] of x [B, T, D] and what eq. 2 adds to it."""
+    def _drive(self, x: Tensor, added: Iterable[Tensor], tonic: Tonic | None = None) -> Tensor:
+        """W_1 u + b_1, or the states made of it, [B, T, hidden]: of x [B, T, D] and what eq. 2 adds
+        to it.
+        """
         for each in added:
             x = x + each
-        return self.hidden(self.norm(x))
+        u = self.norm(x)
+        drive = self.hidden(u)
+        return drive if self.recurrence is None else self.recurrence(u, drive, tonic)
 
     def at_layer(
         self, layer: int, x: Tensor, output: ControlOutput, entropy: Tensor | None
@@ -138,7 +147,7 @@ class ControlNetwork(Control):
         return {name: signal[:, :, 0] for name, signal in self.actuated(z).items()}
 
     def activated(self, drive: Tensor) -> Tensor:
-        """The hidden units of W_1 u + b_1 [..., hidden]."""
+        """The hidden units of W_1 u + b_1, or of the states, [..., hidden]."""
         return ACTIVATIONS[self._settings.activation](drive)
 
     def embedded(self, conditions: Conditions) -> Iterator[Tensor]:

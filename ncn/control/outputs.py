@@ -54,7 +54,7 @@ class ControlOutput(NamedTuple):
     signals: by name, each [B, T, L], or [B, T, L, W] where it is wider than one number a layer.
         Only those that the arm has. The first layer's alone count where the others are made layer
         by layer (`ControlNetwork.at_layer`), of one of these two:
-    drive: W_1 u + b_1 [B, T, hidden], which has yet to see the attention entropy.
+    drive: W_1 u + b_1, or the states of it, [B, T, hidden], yet to see the attention entropy.
     added: what is added to each layer's input in eq. 2, each [B, T, D] or [B, 1, D]: with
         `phasic: layer`, where L above is 1.
     """

@@ -74,8 +74,8 @@ class KeyValues:
 class Cache:
     """What a model keeps of the tokens that it has read, so that each is computed once.
 
-    layers: keys and values, which grow with the text; tonic: the salience pooling, which does not.
-    Made by `LanguageModel.make_cache`; `like` says where it lies and in which precision.
+    layers: keys and values, which grow with the text; tonic: the control network's past, which does
+    not. Made by `LanguageModel.make_cache`; `like` says where it lies and in which precision.
     """
 
     def __init__(self, config: ModelConfig, batch_size: int, like: Tensor) -> None:

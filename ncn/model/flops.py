@@ -29,7 +29,8 @@ def _control(config: ModelConfig, control: ControlSettings) -> int:
     if control.controller == "static":
         return 0
     outputs = config.n_layers * columns(config)
-    reads = config.n_layers if control.phasic == "layer" else 1  # of W_1
+    reads = config.n_layers if control.phasic == "layer" else 1  # by W_1
+    reads += control.controller == "recurrent"  # by W_f
     controller = 2 * control.hidden * (reads * width + outputs)
     controller += 2 * width * len(control.sliders) // length  # one projection a sequence
     if control.attention_entropy:  # the scores again, of every layer but the last

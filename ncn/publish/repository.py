@@ -63,14 +63,14 @@ def write_repository(
 
 
 def loads_in_transformers(config: ModelConfig) -> bool:
-    """Whether `hub_code/` computes such a model: no rival of the control network, no signals that
-    read a layer's own input or act where it has no site.
+    """Whether `hub_code/` computes such a model: no rival of the control network, no controller
+    with a state, no signals that read a layer's own input or act where it has no site.
     """
     if config.control is None:
         return config.modulator == "none"
     sites = {site for name in config.control.signals for site in SIGNALS[name].sites}
-    alike = config.control.phasic == "embedding" and sites <= COMPUTED
-    return alike and config.modulator == "none"
+    control = config.control.controller != "recurrent" and config.control.phasic == "embedding"
+    return control and sites <= COMPUTED and config.modulator == "none"
 
 
 def transformers_config(config: ModelConfig) -> dict[str, Any]:

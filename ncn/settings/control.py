@@ -14,9 +14,11 @@ Slider = Literal["dialogue", "token_bytes"]
 
 
 class ControlSettings(Settings):
-    """The control of an arm: a network, static scalars, or none (a plain transformer)."""
+    """The control of an arm: a network, one with a state, static scalars, or none (a plain
+    transformer).
+    """
 
-    controller: Literal["network", "static", "none"]
+    controller: Literal["network", "recurrent", "static", "none"]
     hidden: Count
     heads: Count
     salience: Salience
@@ -41,13 +43,18 @@ class ControlSettings(Settings):
     )
 
     @property
+    def reads(self) -> bool:
+        """Whether the controller reads the text: a network."""
+        return self.controller in ("network", "recurrent")
+
+    @property
     def by_layer(self) -> bool:
         """Whether a layer's signals are made there, of what the layers before it computed.
 
         Then no layer's can be set beforehand, and to know them is to run the layers.
         """
         seeing = self.attention_entropy or self.phasic == "layer"
-        return self.controller != "static" and seeing
+        return self.reads and seeing
 
     @field_validator("signals")
     @classmethod
@@ -69,4 +76,13 @@ class ControlSettings(Settings):
             raise ValueError(f"signals {self.signals} name one signal twice")
         if len(set(self.sliders)) < len(self.sliders):
             raise ValueError(f"sliders {self.sliders} name one slider twice")
+        return self
+
+    @model_validator(mode="after")
+    def _one_state_is_of_the_embeddings(self) -> Self:
+        if self.controller == "recurrent" and self.phasic == "layer":
+            raise ValueError(
+                "phasic: layer, but the state of a recurrent controller is of the embeddings;"
+                " allowed is embedding"
+            )
         return self

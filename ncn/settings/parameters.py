@@ -18,6 +18,7 @@ OUTSIDE_BLOCKS = (
     "control.pooling.out_proj.weight", "control.pooling.out_proj.bias",
     "control.norm.weight",
     "control.hidden.weight", "control.hidden.bias",
+    "control.recurrence.forget.weight", "control.recurrence.forget.bias",
     "control.output.weight", "control.output.bias",
     "control.tasks.weight", "control.sliders.weight", "control.entropy_weight",
     "norm.weight",

@@ -88,8 +88,7 @@ class Params(Settings):
             self.train_of(arm)
             self.model_of(arm)
             control = self.control_network(arm)
-            blind = control.controller in ("static", "none")
-            if blind and (changes or {}).get("phasic") == "layer":
+            if not control.reads and (changes or {}).get("phasic") == "layer":
                 raise ValueError(
                     f"arms.{arm}.phasic: layer, but a controller that is {control.controller} reads"
                     " no input; allowed is embedding"

@@ -15,11 +15,19 @@ from tests.generation.test_decoding import ARMS
 from tests.model.test_language_model import shaken, tokens
 
 # What it leaves to the model: signals made layer by layer, wide ones, rivals of the network.
-LEFT = ("entropy", "layer", "layer, reactively", "norm film")
+LEFT = (
+    "entropy",
+    "layer",
+    "layer, reactively",
+    "norm film",
+    "recurrent",
+    "recurrent, seeing",
+)
 PLAIN = [arm for arm in ARMS if arm.id not in LEFT]
 OTHERS = [
     {"salience": "causal", "attention_entropy": True},
     {"salience": "causal", "phasic": "layer"},
+    {"salience": "causal", "controller": "recurrent"},
     {"salience": "causal", "signals": ["gain", "head_gate"]},
     {"salience": "causal", "signals": ["gain", "depth_gate"]},
     {"salience": "causal", "signals": ["gain", "norm_film"]},

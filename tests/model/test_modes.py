@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from ncn.control import salience
+from ncn.control import recurrence, salience
 from ncn.control.outputs import ControlOutput, homeostatic_penalty, start_at_declared_signals
 from ncn.corpus.conditions import Conditions
 from ncn.model import (
@@ -72,6 +72,14 @@ MODES: dict[str, dict[str, Any]] = {
         "signals": ["gain", "head_gate"],
     },
     "layer, global": {"phasic": "layer"},
+    "recurrent": {"salience": "causal", "controller": "recurrent"},
+    "recurrent, all inputs": {
+        "controller": "recurrent",
+        "salience": "none",
+        "tasks": 3,
+        "sliders": ["dialogue"],
+        "attention_entropy": True,
+    },
     "gated attention": {"controller": "none", "modulator": "gated_attention"},
     "transponder": {"controller": "none", "modulator": "transponder"},
     "rezero": {"controller": "none", "modulator": "rezero"},
@@ -154,7 +162,11 @@ def test_a_leak_planted_in_the_attention_is_caught(
 
 @pytest.mark.parametrize(
     ("mode", "module", "name"),
-    [("causal", salience, "prefix_softmax"), ("entropy", blocks, "attention_entropy")],
+    [
+        ("causal", salience, "prefix_softmax"),
+        ("entropy", blocks, "attention_entropy"),
+        ("recurrent", recurrence, "linear_scan"),
+    ],
 )
 def test_a_control_that_sees_one_token_ahead_is_caught(
     mode: str, module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch

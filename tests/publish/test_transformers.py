@@ -299,6 +299,7 @@ def test_code_of_others_does_not_run(tiny: Params, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"modulator": "temperature"}, {"phasic": "layer"},
+                                     {"controller": "recurrent"},
                                      {"signals": ["gain", "dropout"]},
                                      {"signals": ["norm_film"]}])  # fmt: skip
 def test_a_model_that_the_code_does_not_compute_goes_without_it(

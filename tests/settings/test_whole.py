@@ -67,6 +67,10 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
             ("arms", {"a": {"controller": "static", "phasic": "layer"}}),
             "arms.a.phasic: layer, but a controller that is static reads no input; allowed is",
         ),
+        (
+            ("arms", {"a": {"controller": "recurrent", "phasic": "layer"}}),
+            "arms.a: phasic: layer, but the state of a recurrent controller is of the embeddings",
+        ),
         (("ncn.signals", ["gain", "gain"]), "signals ['gain', 'gain'] name one signal twice"),
         (("data.source", "web"), "data.source: it should be 'builtin', 'tinystories-v2'"),
         (("data.source", "local"), "data: source: local needs path"),
