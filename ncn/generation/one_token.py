@@ -33,6 +33,7 @@ from ncn.settings import Salience
 from ncn.signals import SIGNALS, Site
 
 SITES: tuple[Site, ...] = ("queries", "attention", "feed_forward")
+NO_SITES: tuple[Site, ...] = ("noise",)  # where nothing acts but in training
 # Copying the matrices takes as long as 20 tokens gain by it (published size).
 WORTH_TOKENS = 32
 
@@ -47,9 +48,9 @@ def suits(model: LanguageModel, batch: int) -> bool:
         and model.embedding.weight.dtype in (torch.float32, torch.float64)
         and model.backend(model.embedding.weight) != "triton"
         and model.config.modulator == "none"
-        and not (control is not None and control.attention_entropy)
+        and not (control is not None and (control.by_layer or control.controller == "recurrent"))
         and all(SIGNALS[name].width == "layer" for name in signals)
-        and all({*SIGNALS[name].sites} <= {*SITES} for name in signals)
+        and all({*SIGNALS[name].sites} <= {*SITES, *NO_SITES} for name in signals)
     )
 
 

@@ -14,9 +14,11 @@ Slider = Literal["dialogue", "token_bytes"]
 
 
 class ControlSettings(Settings):
-    """The control of an arm: a network, static scalars, or none (a plain transformer)."""
+    """The control of an arm: a network, one with a state, static scalars, or none (a plain
+    transformer).
+    """
 
-    controller: Literal["network", "static", "none"]
+    controller: Literal["network", "recurrent", "static", "none"]
     hidden: Count
     heads: Count
     salience: Salience
@@ -34,7 +36,27 @@ class ControlSettings(Settings):
     tasks: Annotated[StrictInt, Field(ge=0, le=MAX_TASKS)] = 0
     sliders: list[Slider] = Field(default_factory=list)
     attention_entropy: StrictBool = False
-    plasticity: StrictStr = "none"  # or one of `signals`
+    # What eq. 2 integrates. Not written where it is the embedding: a model saved before there was a
+    # choice is the same model.
+    phasic: Literal["embedding", "layer"] = Field(
+        default="embedding", exclude_if=lambda name: name == "embedding"
+    )
+    # One of `signals`, likewise.
+    plasticity: StrictStr = Field(default="none", exclude_if=lambda name: name == "none")
+
+    @property
+    def reads(self) -> bool:
+        """Whether the controller reads the text: a network."""
+        return self.controller in ("network", "recurrent")
+
+    @property
+    def by_layer(self) -> bool:
+        """Whether a layer's signals are made there, of what the layers before it computed.
+
+        Then no layer's can be set beforehand, and to know them is to run the layers.
+        """
+        seeing = self.attention_entropy or self.phasic == "layer"
+        return self.reads and seeing
 
     @field_validator("signals")
     @classmethod
@@ -59,5 +81,14 @@ class ControlSettings(Settings):
         if self.plasticity not in (allowed := ["none", *self.signals]):
             raise ValueError(
                 f"plasticity {self.plasticity!r}: allowed are {', '.join(allowed)}, the arm's own"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_state_is_of_the_embeddings(self) -> Self:
+        if self.controller == "recurrent" and self.phasic == "layer":
+            raise ValueError(
+                "phasic: layer, but the state of a recurrent controller is of the embeddings;"
+                " allowed is embedding"
             )
         return self

@@ -94,6 +94,11 @@ class Params(Settings):
                     f"arms.{arm}.plasticity: not with train.sharding fsdp, where no process has all"
                     " of a layer; allowed are plasticity none, or sharding none"
                 )
+            if not control.reads and (changes or {}).get("phasic") == "layer":
+                raise ValueError(
+                    f"arms.{arm}.phasic: layer, but a controller that is {control.controller} reads"
+                    " no input; allowed is embedding"
+                )
             try:
                 check_heads(self.model.d_model, control)
             except ValueError as problem:

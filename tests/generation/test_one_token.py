@@ -14,12 +14,23 @@ from tests.generation.saved import lively
 from tests.generation.test_decoding import ARMS
 from tests.model.test_language_model import shaken, tokens
 
-PLAIN = [arm for arm in ARMS if arm.id != "entropy"]
-# What it leaves to the model: signals that see each other, wide ones, and rivals of the network.
+# What it leaves to the model: signals made layer by layer, wide ones, rivals of the network.
+LEFT = (
+    "entropy",
+    "layer",
+    "layer, reactively",
+    "norm film",
+    "recurrent",
+    "recurrent, seeing",
+)
+PLAIN = [arm for arm in ARMS if arm.id not in LEFT]
 OTHERS = [
     {"salience": "causal", "attention_entropy": True},
+    {"salience": "causal", "phasic": "layer"},
+    {"salience": "causal", "controller": "recurrent"},
     {"salience": "causal", "signals": ["gain", "head_gate"]},
     {"salience": "causal", "signals": ["gain", "depth_gate"]},
+    {"salience": "causal", "signals": ["gain", "norm_film"]},
     {"salience": "causal", "signals": ["activation_slope"]},
     {"controller": "none", "modulator": "gated_attention"},
 ]

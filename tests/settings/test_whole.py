@@ -62,6 +62,15 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
         (("ncn.signals", "gain"), "ncn.signals: it should be a valid list, not 'gain'"),
         (("ncn.gain", "sigmoid"), "ncn.gain: it should be '2sigmoid' or 'shifted', not 'sigmoid'"),
         (("arms", {"a": {"signals": ["x"]}}), "arms.a: signals: 'x' is no signal; allowed are"),
+        (("ncn.phasic", "layers"), "ncn.phasic: it should be 'embedding' or 'layer', not 'layers'"),
+        (
+            ("arms", {"a": {"controller": "static", "phasic": "layer"}}),
+            "arms.a.phasic: layer, but a controller that is static reads no input; allowed is",
+        ),
+        (
+            ("arms", {"a": {"controller": "recurrent", "phasic": "layer"}}),
+            "arms.a: phasic: layer, but the state of a recurrent controller is of the embeddings",
+        ),
         (("ncn.signals", ["gain", "gain"]), "signals ['gain', 'gain'] name one signal twice"),
         (("ncn.plasticity", "head_gate"), "ncn: plasticity 'head_gate': allowed are none, gain, "),
         (("data.source", "web"), "data.source: it should be 'builtin', 'tinystories-v2'"),
