@@ -13,7 +13,7 @@ from typing import Literal
 # Numbers a token and layer: one; one for each attention head; one for each element of the width; a
 # few that a learned matrix spreads over it.
 Width = Literal["layer", "head", "vector", "rank"]
-NORM_RANK = 4  # those few: at published size a sixth of a per cent of the parameters
+NORM_RANK = 4  # those few: with their matrices 0.15 % of the parameters at published size
 # What a signal multiplies: the queries, a branch's output, what the whole layer adds to its input,
 # the slope of the feed-forward's activation, the noise on both branches in training; or sets: gain
 # and bias of the layer's norms.
@@ -38,8 +38,8 @@ class Signal:
 
     Raises:
         ValueError: one number a head is declared for the feed-forward, which has no heads; or more
-            than one number for a whole layer, a slope or the noise; or the width rank without the
-            site norms, alone, or that without it.
+            than one number for a whole layer, a slope or the noise; or one of the width rank and
+            the site norms without the other.
     """
 
     name: str
@@ -64,10 +64,8 @@ class Signal:
                 f"signal {self.name}: width {self.width} at the site {min(single)}, which takes one"
                 " number; allowed is layer"
             )
-
-        if (self.width == "rank") != (self.sites == ("norms",)) or (
-            "norms" in self.sites and len(self.sites) > 1
-        ):
+        spread = self.width == "rank" or "norms" in self.sites
+        if spread and (self.width, self.sites) != ("rank", ("norms",)):
             raise ValueError(
                 f"signal {self.name}: width {self.width} at {', '.join(self.sites)}; the width rank"
                 " goes with the site norms alone"
@@ -143,8 +141,8 @@ SIGNALS = {
             scale=(0.0, 2.0),
             further=True,
         ),
-        # The standard deviation of a branch's noise, that of dropout at the rate s^2 / (1 + s^2),
-        # below 1/2: see `ncn.model.blocks`.
+        # The standard deviation of the noise, that of dropout at the rate σ^2 / (1 + σ^2), below
+        # 1/2: see `ncn.model.blocks`.
         Signal(
             name="dropout",
             symbol="σ",

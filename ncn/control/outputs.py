@@ -64,7 +64,7 @@ class ControlOutput(NamedTuple):
     added: tuple[Tensor, ...] | None = None
 
     @property
-    def by_layer(self) -> bool:
+    def unfinished(self) -> bool:
         """Whether the signals of later layers are yet to be made."""
         return self.drive is not None or self.added is not None
 

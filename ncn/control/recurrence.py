@@ -10,8 +10,7 @@ A gated linear recurrence over positions in place of the hidden layer of `ncn.co
 s is a weighted mean of 0 and the v so far, so it cannot grow; f = 0 is the network without a state.
 Nothing but s_t-1 is needed of the past: O(1) while generating. As f and v do not depend on s, all
 positions are computed at once (`linear_scan`). Source: preprint section 8, "Phasic Modulation
-Implementation", which asks for a recurrent controller; the form is f-pooling of Bradbury et al.
-2016 (arXiv 1611.01576).
+Implementation"; the form is the f-pooling of Bradbury et al. 2016 (arXiv 1611.01576).
 """
 
 import torch
@@ -28,7 +27,8 @@ def linear_scan(keep: Tensor, add: Tensor, state: Tensor | None = None) -> Tenso
     After a step of distance d, `add` at t is what the last 2 d positions up to t make of a state of
     0, and `keep` at t the product of theirs; two such stretches join to one of twice the length
     (Martin & Cundy 2018, arXiv 1709.04057). No division and no logarithm: products of gates in
-    [0, 1] may underflow to 0, as they should, and never overflow.
+    [0, 1] may underflow to 0, as they should, and never overflow. Training keeps some 4 log2 T
+    tensors of this size for the way back.
 
     Args:
         keep, add: [B, T, N].

@@ -33,7 +33,7 @@ from ncn.settings import Salience
 from ncn.signals import SIGNALS, Site
 
 SITES: tuple[Site, ...] = ("queries", "attention", "feed_forward")
-NO_SITES: tuple[Site, ...] = ("noise",)  # where nothing acts but in training
+IN_TRAINING: tuple[Site, ...] = ("noise",)  # elsewhere nothing acts there
 # Copying the matrices takes as long as 20 tokens gain by it (published size).
 WORTH_TOKENS = 32
 
@@ -50,7 +50,7 @@ def suits(model: LanguageModel, batch: int) -> bool:
         and model.config.modulator == "none"
         and not (control is not None and (control.by_layer or control.controller == "recurrent"))
         and all(SIGNALS[name].width == "layer" for name in signals)
-        and all({*SIGNALS[name].sites} <= {*SITES, *NO_SITES} for name in signals)
+        and all({*SIGNALS[name].sites} <= {*SITES, *IN_TRAINING} for name in signals)
     )
 
 

@@ -213,7 +213,7 @@ class LanguageModel(Layer):
         by_layer: list[dict[str, Tensor]] = []
         entropy: Tensor | None = None
         for n, block in enumerate(self.blocks):
-            if n and output.by_layer and isinstance(control, ControlNetwork):
+            if n and output.unfinished and isinstance(control, ControlNetwork):
                 by_layer.append(control.at_layer(n, x, output, entropy))
             else:
                 by_layer.append({k: each[n] for k, each in made.items()})
@@ -221,11 +221,11 @@ class LanguageModel(Layer):
             measure = self._entropy_is_seen(output) and n + 1 < len(self.blocks)
             x, entropy = run_block(block, x, **by_layer[n], past=past, measure=measure)
         signals = output.signals
-        if output.by_layer:
+        if output.unfinished:
             signals = {k: torch.stack([each[k] for each in by_layer], dim=2) for k in signals}
         return self.norm(x), signals
 
     def _entropy_is_seen(self, output: ControlOutput) -> bool:
         """Whether a later layer's signals, yet to be made, see how widely attention attends."""
         control = self.config.control
-        return output.by_layer and control is not None and control.attention_entropy
+        return output.unfinished and control is not None and control.attention_entropy

@@ -55,8 +55,7 @@ class ControlSettings(Settings):
 
         Then no layer's can be set beforehand, and to know them is to run the layers.
         """
-        seeing = self.attention_entropy or self.phasic == "layer"
-        return self.reads and seeing
+        return self.reads and (self.attention_entropy or self.phasic == "layer")
 
     @field_validator("signals")
     @classmethod
