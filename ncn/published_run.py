@@ -53,6 +53,8 @@ PUBLISHED_SETTINGS: dict[str, Any] = {
     "ncn.tasks": 0,
     "ncn.sliders": [],
     "ncn.attention_entropy": False,
+    "ncn.plasticity": "none",
+    "ncn.phasic": "embedding",
 }
 # The rows that these settings and `split.unit: sequence` make of this file.
 PUBLISHED_TEXT = "6418d412de72888f52b5142c761ac21a582f7d1166f0bfbdb5f03ccfdec90443"
@@ -86,7 +88,7 @@ def differences_to_published(params: Params, arm: str | None = None) -> list[str
         arm: with what this arm changes of `ncn` and `train`; None: the sections as they are.
     """
     ncn = params.ncn if arm is None else params.control_network(arm)
-    if ncn.controller != "network":  # such an arm has none of its settings
+    if not ncn.reads:  # such an arm has none of its settings
         ncn = params.ncn
     sections = {
         "data": params.data,

@@ -10,11 +10,14 @@ which DVC reads as it is: a test compares.)
 from dataclasses import dataclass
 from typing import Literal
 
-# Numbers a token and layer: one; one for each attention head; one for each element of the width.
-Width = Literal["layer", "head", "vector"]
+# Numbers a token and layer: one; one for each attention head; one for each element of the width; a
+# few that a learned matrix spreads over it.
+Width = Literal["layer", "head", "vector", "rank"]
+NORM_RANK = 4  # those few: with their matrices 0.15 % of the parameters at published size
 # What a signal multiplies: the queries, a branch's output, what the whole layer adds to its input,
-# or the slope of the feed-forward's activation.
-Site = Literal["queries", "attention", "feed_forward", "layer", "slope"]
+# the slope of the feed-forward's activation, the noise on both branches in training; or sets: gain
+# and bias of the layer's norms.
+Site = Literal["queries", "attention", "feed_forward", "layer", "slope", "noise", "norms"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Signal:
     transformations: of `kernels.actuator`, the default first; where there are several, the setting
         `ncn.NAME` chooses.
     sites: what the signal multiplies; signals that share a site are multiplied in this order. One a
-        head scales the heads' own queries or outputs; of a layer or a slope there is one number.
+        head scales the heads' own queries or outputs; of a layer, a slope or the noise there is one
+        number.
     start: z at which `init: identity` begins, next to neutral.
     neutral: the value that does nothing, from which the penalty measures.
     scale: lowest and highest value that charts colour.
@@ -34,7 +38,8 @@ class Signal:
 
     Raises:
         ValueError: one number a head is declared for the feed-forward, which has no heads; or more
-            than one number for a whole layer or a slope.
+            than one number for a whole layer, a slope or the noise; or one of the width rank and
+            the site norms without the other.
     """
 
     name: str
@@ -54,15 +59,21 @@ class Signal:
                 f"signal {self.name}: width head at the site feed_forward, which has no heads;"
                 " allowed are layer and vector"
             )
-        if self.width != "layer" and {"layer", "slope"} & {*self.sites}:
+        if self.width != "layer" and (single := {"layer", "slope", "noise"} & {*self.sites}):
             raise ValueError(
-                f"signal {self.name}: width {self.width} at the site layer or slope, which takes"
-                " one number; allowed is layer"
+                f"signal {self.name}: width {self.width} at the site {min(single)}, which takes one"
+                " number; allowed is layer"
+            )
+        spread = self.width == "rank" or "norms" in self.sites
+        if spread and (self.width, self.sites) != ("rank", ("norms",)):
+            raise ValueError(
+                f"signal {self.name}: width {self.width} at {', '.join(self.sites)}; the width rank"
+                " goes with the site norms alone"
             )
 
     def columns(self, n_heads: int, d_model: int) -> int:
         """How many numbers a token and layer it is."""
-        return {"layer": 1, "head": n_heads, "vector": d_model}[self.width]
+        return {"layer": 1, "head": n_heads, "vector": d_model, "rank": NORM_RANK}[self.width]
 
 
 SIGNALS = {
@@ -128,6 +139,30 @@ SIGNALS = {
             sites=("slope",),
             start=0.0,
             scale=(0.0, 2.0),
+            further=True,
+        ),
+        # The standard deviation of the noise, that of dropout at the rate σ^2 / (1 + σ^2), below
+        # 1/2: see `ncn.model.blocks`.
+        Signal(
+            name="dropout",
+            symbol="σ",
+            words="dropout noise",
+            transformations=("sigmoid",),
+            sites=("noise",),
+            start=-3.0,
+            scale=(-1.0, 1.0),  # of [0, 1] in truth: the middle colour is neutral
+            neutral=0,
+            further=True,
+        ),
+        Signal(
+            name="norm_film",
+            symbol="r",
+            words="norm gain and bias",
+            transformations=("2sigmoid",),
+            sites=("norms",),
+            start=0.0,
+            scale=(0.0, 2.0),
+            width="rank",
             further=True,
         ),
     )

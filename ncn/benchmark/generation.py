@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ncn.benchmark.timing import compared, in_turn
 from ncn.corpus.tokenizer import GPT2_VOCABULARY
 from ncn.generation.decoding import generate
+from ncn.generation.matrices import Weights
 from ncn.model import LanguageModel, build_model
 from ncn.settings import Params
 
@@ -21,15 +22,18 @@ PROMPT = 16  # tokens
 ROWS = 32  # texts at once
 LIMIT = "every weight once"
 SEVERAL = f"baseline, {ROWS} texts"
+INT8 = "baseline, weights in int8"
 
 
-def generation(model: LanguageModel, cached: bool = True, rows: int = 1) -> Callable[[], None]:
+def generation(
+    model: LanguageModel, cached: bool = True, rows: int = 1, weights: Weights = "fp32"
+) -> Callable[[], None]:
     """256 greedy tokens after a short prompt, with or without the caches."""
     device = next(model.parameters()).device
     prompt = torch.arange(PROMPT, device=device).expand(rows, -1)
 
     def run() -> None:
-        generate(model, prompt, NEW_TOKENS, temperature=0, cached=cached)
+        generate(model, prompt, NEW_TOKENS, temperature=0, cached=cached, weights=weights)
 
     return run
 
@@ -63,9 +67,11 @@ def generating(params: Params, device: torch.device) -> dict[str, Any]:
     timed = {arm: generation(model) for arm, model in models.items()}
     timed[LIMIT] = every_weight_once(baseline)
     timed[SEVERAL] = generation(baseline, rows=ROWS)
+    if device.type == "cpu":
+        timed[INT8] = generation(baseline, weights="int8")
     seconds = in_turn(timed, 5, "cached generation")
     limits = seconds.pop(LIMIT)
-    several = median(seconds.pop(SEVERAL))
+    several, int8 = median(seconds.pop(SEVERAL)), seconds.pop(INT8, None)
     both = {
         "recomputed": generation(models["ncn_causal"], cached=False),
         "cached": generation(models["ncn_causal"]),
@@ -85,6 +91,7 @@ def generating(params: Params, device: torch.device) -> dict[str, Any]:
             / median(limits),
         },
         "several": {"rows": ROWS, "seconds": several},
+        "int8": None if int8 is None else {"seconds": median(int8)},
         "recomputed": compared(in_turn(both, 2, "recomputed generation"), "cached"),
     }
 
@@ -106,12 +113,14 @@ def generating_table(figures: dict[str, Any]) -> list[str]:
         )
     rows, rate = figures["several"]["rows"], tokens / figures["several"]["seconds"]
     times = rate * rows * figures["arms"]["baseline"]["seconds"] / tokens
+    int8 = figures.get("int8")
     return [
         *lines,
         "",
         f"The limit is a pass that multiplies every weight once and does nothing else:"
         f" {1e3 * limit['seconds'] / tokens:.2f} ms, {limit['bytes_per_second'] / 1e9:.1f} GB/s."
         f" {rows} texts at once: {rows * rate:,.0f} tokens/s, {times:.1f} times those of one."
-        f" Recomputing the window at each step takes"
+        + (f" With weights in int8: {tokens / int8['seconds']:.0f} tokens/s." if int8 else "")
+        + f" Recomputing the window at each step takes"
         f" {figures['recomputed']['recomputed']['ratio']:.1f} times as long.",
     ]

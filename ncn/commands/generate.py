@@ -14,6 +14,7 @@ from ncn.common.paths import TOKENIZER
 from ncn.control.network import ControlNetwork
 from ncn.corpus.tokenizer import Tokenizer, load_tokenizer
 from ncn.generation.decoding import conditions_of, stream, window_start
+from ncn.generation.matrices import WEIGHTS
 from ncn.generation.refresh import parse_refresh
 from ncn.generation.sampling import Sampling
 from ncn.generation.text import continue_texts, encode_prompt, stream_text
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--top-p", metavar="X", type=float, default=1.0, help="probability kept (%(default)s)")
     add("--seed", metavar="N", type=int, default=0, help="prompt i of a file: + i (%(default)s)")
     add("--salience", choices=("causal", "reactive"), help="another than the model's own")
+    add("--weights", choices=WEIGHTS, default="fp32", help="int8: faster, one prompt, on a CPU")
     add("--refresh", metavar="WHEN", default="1", help="of c: every N tokens, or entropy:NATS")
     add("--skip-below", metavar="EPS", type=float, help="leave out what gate times gain so lowers")
     add("--skip", choices=FORMS, default=FORMS[0], help="of a token, with that (%(default)s)")
@@ -125,6 +127,10 @@ def run(arguments: argparse.Namespace) -> None:
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
     refresh = parse_refresh(arguments.refresh)
     several = arguments.prompts_file is not None
+    if several and arguments.weights != "fp32":
+        raise InputError(
+            f"--weights {arguments.weights}: one --prompt at a time, not a file of them"
+        )
     prompts = read_prompts(arguments.prompts_file) if several else [_typed(arguments.prompt)]
     model, tokenizer = load_with_tokenizer(arguments.model, arguments.tokenizer)
     model.skip_below(arguments.skip_below, arguments.skip, arguments.model)
@@ -152,5 +158,6 @@ def run(arguments: argparse.Namespace) -> None:
     new = stream(
         model, torch.tensor([encode_prompt(model, tokenizer, prompt)]), wanted, sampling,
         [arguments.seed], arguments.salience, tokenizer.end_of_text, refresh, conditions,
+        weights=arguments.weights,
     )  # fmt: skip
     _write(chain(stream_text(tokenizer, chain(tokenizer.encode(prompt), map(int, new))), "\n"))

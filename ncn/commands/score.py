@@ -20,6 +20,7 @@ from ncn.common.progress import byte_bar
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions
 from ncn.corpus.tokenizer import Tokenizer
 from ncn.generation.decoding import conditions_of, generation_salience
+from ncn.generation.matrices import WEIGHTS, rounded
 from ncn.model import LanguageModel
 from ncn.model.device import pick_device
 from ncn.model.inputs import ConditionedRows
@@ -67,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("file", metavar="FILE", help=f"UTF-8, {END_OF_TEXT} between stories; -: standard input")
     add("--salience", choices=("causal", "reactive"), help="another than the model's own")
     add("--task", metavar="N", type=int, help="of a model with ncn.tasks: the text file's number")
+    add("--weights", choices=WEIGHTS, default="fp32", help="int8: rounded as `generate` has them")
     add("--batch-size", metavar="N", type=int, default=8, help="windows at once (%(default)s)")
     add("--tokenizer", metavar="DIR", help=f"the model's (its own folder, or {TOKENIZER})")
 
@@ -82,8 +84,8 @@ def run(arguments: argparse.Namespace) -> None:
     model: LanguageModel | OtherModel
     tokenizer: Tokenizer | OtherTokenizer
     if is_of_others(folder):
-        for name in ("salience", "task", "tokenizer"):
-            if getattr(arguments, name) is not None:
+        for name in ("salience", "task", "tokenizer", "weights"):
+            if getattr(arguments, name) not in (None, "fp32"):
                 raise InputError(f"--{name}: {arguments.model} is no model of this project")
         model, tokenizer = load_other(folder)
         length, conditions, control = model.context_length, NO_CONDITIONS, None
@@ -94,6 +96,8 @@ def run(arguments: argparse.Namespace) -> None:
         conditions = conditions_of(model, arguments.task)
         if arguments.salience and generation_salience(model, None) is None:
             raise InputError(f"--salience {arguments.salience}: {arguments.model} pools nothing")
+        if arguments.weights == "int8":
+            model = rounded(model)
     with seekable(path) as file:
         text = read_text(file, tokenizer)
     print(

@@ -26,8 +26,8 @@ def arm_with_a_gate(params: Params) -> str | None:
     """The first arm whose control network sets a gate for each token before any layer runs."""
     for arm in params.arms:
         control = params.control_network(arm)
-        gated = control.controller == "network" and {*GATES} & {*control.signals}
-        if gated and not control.attention_entropy:
+        dynamic = control.reads and not control.by_layer
+        if dynamic and {*GATES} & {*control.signals}:
             return arm
     return None
 

@@ -52,13 +52,21 @@ class ControlOutput(NamedTuple):
     """What a control network makes of a text.
 
     signals: by name, each [B, T, L], or [B, T, L, W] where it is wider than one number a layer.
-        Only those that the arm has.
-    drive: W_1 u + b_1 [B, T, hidden] where the signals have yet to see the attention entropy
-        (`ControlNetwork.at_layer`): these are then those of h = 0.
+        Only those that the arm has. The first layer's alone count where the others are made layer
+        by layer (`ControlNetwork.at_layer`), of one of these two:
+    drive: W_1 u + b_1, or the states of it, [B, T, hidden], yet to see the attention entropy.
+    added: what is added to each layer's input in eq. 2, each [B, T, D] or [B, 1, D]: with
+        `phasic: layer`, where L above is 1.
     """
 
     signals: dict[str, Tensor]
     drive: Tensor | None = None
+    added: tuple[Tensor, ...] | None = None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the signals of later layers are yet to be made."""
+        return self.drive is not None or self.added is not None
 
 
 class Control(Layer, ABC):

@@ -44,12 +44,15 @@ class Tonic:
         the last c that they used. None: every row.
     context: that last c, [B, 1, D].
     query: the folded query f [H, D]: fixed by the weights, so folded once a text.
+    memory: beside the stream, the last state [B, hidden] of a recurrent controller
+        (`ncn.control.recurrence`).
     """
 
     state: SalienceState | None = None
     refresh: Tensor | None = None
     context: Tensor | None = None
     query: Tensor | None = None
+    memory: Tensor | None = None
 
     def hold(self, pooled: Tensor) -> Tensor:
         """The c to use at the positions of `pooled` [B, T, D]: it, or the last one."""

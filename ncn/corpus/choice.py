@@ -39,13 +39,10 @@ def choose_stories(
     if drawn or kept < n_stories:
         parts = np.full(n_stories, LEFT_OUT, dtype=np.uint8)
         parts[~again] = choose_parts(kept, split, seed) if drawn else 0
-    by_story = parts is not None and split.unit == "story"
-    in_train = {
-        name: shared(keys, parts, PARTS.index(name), PARTS.index("train"))
-        if by_story and parts is not None
-        else None
-        for name in PARTS[1:]
-    }
+    in_train: dict[str, int | None] = dict.fromkeys(PARTS[1:])
+    if parts is not None and split.unit == "story":
+        for name in in_train:
+            in_train[name] = shared(keys, parts, PARTS.index(name), PARTS.index("train"))
     return parts, meta.Text(
         files_with_bom=sum(map(begins_with_mark, corpus.files)),
         empty=corpus.found.get(EMPTY, 0),

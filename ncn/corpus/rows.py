@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ncn.common.errors import InputError
 from ncn.common.progress import byte_bar
-from ncn.corpus.meta import Kind, Part, read_meta
+from ncn.corpus.meta import Meta, Part, read_meta
 
 TOKEN = np.dtype("<u2")
 BLOCK_ROWS = 1 << 14
@@ -60,9 +60,9 @@ def open_rows(directory: str | Path, part: str) -> Rows:
         InputError: the file is missing, or not what meta.json says.
     """
     meta = read_meta(directory)
-    mine = _part(directory, part)
-    shape = (mine.rows, meta.context_length + 1)
-    return _opened(directory, part, "bin", shape, meta.vocab_size, "token id")
+    mine = _part(meta, directory, part)
+    path, shape = Path(directory) / f"{part}.bin", (mine.rows, meta.context_length + 1)
+    return _opened(path, shape, mine.digests["bin"], meta.vocab_size, "token id")
 
 
 def open_tasks(directory: str | Path, part: str) -> NDArray[np.uint16]:
@@ -71,22 +71,23 @@ def open_tasks(directory: str | Path, part: str) -> NDArray[np.uint16]:
     Raises:
         InputError: as `open_rows`.
     """
-    shape = (_part(directory, part).rows,)
-    return _opened(directory, part, "tasks", shape, read_meta(directory).tasks, "task")
+    meta = read_meta(directory)
+    mine = _part(meta, directory, part)
+    path = Path(directory) / f"{part}.tasks"
+    return _opened(path, (mine.rows,), mine.digests["tasks"], meta.tasks, "task")
 
 
-def _part(directory: str | Path, part: str) -> Part:
-    found = read_meta(directory).parts.get(part)
+def _part(meta: Meta, directory: str | Path, part: str) -> Part:
+    found = meta.parts.get(part)
     if found is None:
         raise InputError(f"{directory}: no part {part}: run `dvc repro tokenize`")
     return found
 
 
 def _opened(
-    directory: str | Path, part: str, kind: Kind, shape: tuple[int, ...], allowed: int, what: str
+    path: Path, shape: tuple[int, ...], known: list[str], allowed: int, what: str
 ) -> NDArray[np.uint16]:
-    """A file of numbers below `allowed`, of that shape, mapped read-only."""
-    path = Path(directory) / f"{part}.{kind}"
+    """A file of numbers below `allowed`, of that shape and those digests, mapped read-only."""
     expected = math.prod(shape) * TOKEN.itemsize
     if not path.exists():
         raise InputError(f"{path} does not exist: run `dvc repro tokenize`, or `dvc pull`")
@@ -96,7 +97,6 @@ def _opened(
             f" ({expected} bytes): run `dvc checkout` or `dvc repro tokenize`"
         )
     numbers = np.memmap(path, TOKEN, "r", shape=shape)  # "r": a linked output is the cache
-    known = _part(directory, part).digests[kind]
     with byte_bar(expected, f"check {path.name}", delay=1) as bar:
         for block, first in enumerate(range(0, shape[0], BLOCK_ROWS)):
             rows = numbers[first : first + BLOCK_ROWS]

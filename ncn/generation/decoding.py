@@ -9,17 +9,20 @@ last three quarters of it are encoded again as a text of their own (`window_star
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ncn.common.errors import InputError
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions
-from ncn.generation.one_token import OneToken, suits
+from ncn.generation.matrices import Weights, rounded
+from ncn.generation.one_token import WORTH_TOKENS, OneToken, suits
 from ncn.generation.refresh import ALWAYS, Refresh
 from ncn.generation.sampling import Sampling, sample
 from ncn.model import LanguageModel
+from ncn.model.blocks import Cache
 from ncn.settings import Salience
 
 
@@ -97,6 +100,7 @@ def stream(
     refresh: Refresh = ALWAYS,
     conditions: Conditions = NO_CONDITIONS,
     cached: bool = True,
+    weights: Weights = "fp32",
 ) -> Iterator[Tensor]:
     """The next token of each row, [B], again and again, until there are enough or all rows stopped.
 
@@ -111,6 +115,7 @@ def stream(
         refresh: when the tonic signal is recomputed.
         conditions: what the control network is told, see `conditions_of`.
         cached: False computes the whole window at each token: slow, and the same.
+        weights: int8 reads a quarter of the bytes of one text's model, on a CPU.
 
     Raises:
         InputError: an empty prompt, one longer than the context, or settings that do not combine.
@@ -128,9 +133,22 @@ def stream(
     if not cached and refresh != ALWAYS:
         raise InputError("a refresh policy needs the cache: it is what holds the tonic signal")
     mode = generation_salience(model.eval(), salience)
+    by_token = cached and suits(model, batch)
+    if weights == "fp32":
+        by_token = by_token and max_new_tokens >= WORTH_TOKENS
+    elif by_token:
+        model = rounded(model)  # which reads the prompt
+    else:
+        raise InputError(
+            f"weights {weights}: allowed for one text, on a CPU, of a model with one number a layer"
+            " for each signal and without attention entropy or a modulator"
+        )
+    cache = model.make_cache(batch) if cached else None
+    one_token = partial(OneToken, model, cache, weights) if by_token and cache else None
     return _draw(
-        model, tokens, max_new_tokens, sampling, seeds, mode, stop, refresh, conditions, cached
-    )
+        model, tokens, max_new_tokens, sampling, seeds, mode, stop, refresh, conditions, cache,
+        one_token,
+    )  # fmt: skip
 
 
 @torch.inference_mode()
@@ -144,14 +162,16 @@ def _draw(
     stop: int | None,
     refresh: Refresh,
     conditions: Conditions,
-    cached: bool,
+    cache: Cache | None,
+    lay_out: Callable[[], OneToken] | None,
 ) -> Iterator[Tensor]:
-    """The tokens of `stream`, which has checked the arguments."""
+    """The tokens of `stream`, which has checked the arguments.
+
+    lay_out: makes what reads one token at a time, where the model should not.
+    """
     (batch, length), context = tokens.shape, model.config.context_length
     device = model.embedding.weight.device
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
-    cache = model.make_cache(batch) if cached else None
-    by_token = suits(model, batch, max_new_tokens)
     one_token: OneToken | None = None
     text = torch.empty(batch, length + max_new_tokens, dtype=torch.int64, device=device)
     text[:, :length] = tokens
@@ -166,8 +186,8 @@ def _draw(
                 cache.clear()
                 window, encoded = start, end
             unread = text[:, start + cache.length : end]
-            if by_token and unread.shape[1] == 1:
-                one_token = one_token or OneToken(model, cache)  # after the first token is there
+            if lay_out and unread.shape[1] == 1:
+                one_token = one_token or lay_out()  # after the first token is there
                 logits = one_token.next_logits(unread, salience, conditions)
             else:
                 logits = model.next_logits(unread, salience, cache, conditions)
@@ -197,6 +217,7 @@ def generate(
     refresh: Refresh = ALWAYS,
     conditions: Conditions = NO_CONDITIONS,
     cached: bool = True,
+    weights: Weights = "fp32",
 ) -> Tensor:
     """Prompts [B, T] with what the model makes of them: [B, T + new], new <= max_new_tokens.
 
@@ -214,6 +235,7 @@ def generate(
         refresh: when the tonic signal is recomputed, see `Refresh`.
         conditions: what the control network is told, see `conditions_of`.
         cached: False computes the whole window at each token: slow, and the same.
+        weights: as `stream` takes them.
 
     Raises:
         InputError: as `stream` and `Sampling`.
@@ -221,6 +243,7 @@ def generate(
     sampling = Sampling(temperature, top_k, top_p)
     seeds = range(seed, seed + len(tokens)) if isinstance(seed, int) else seed
     new = stream(
-        model, tokens, max_new_tokens, sampling, seeds, salience, stop, refresh, conditions, cached
-    )
+        model, tokens, max_new_tokens, sampling, seeds, salience, stop, refresh, conditions, cached,
+        weights,
+    )  # fmt: skip
     return torch.cat([tokens, *(each[:, None].to(tokens.device) for each in new)], dim=1)

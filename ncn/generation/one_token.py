@@ -10,8 +10,8 @@ of `ncn.model` spend as long again between their operators. Here a layer is ten 
     x <- x + a_feed_forward (GELU(n x (w W_1)^T + b_1) W_2^T + b_2)
 
 with the scales n and a as plain numbers, which the products take as factors, so that a modulated
-layer costs what a plain one does. The function is the model's; only roundings differ. Matrices lie
-transposed, as copies: the product of a row with a matrix that lies so reads it 2.5 times as fast.
+layer costs what a plain one does. The function is the model's; only roundings differ. Matrices are
+copies, laid out for one row (`ncn.generation.matrices`), where asked for in int8.
 """
 
 import math
@@ -25,54 +25,55 @@ from torch.nn import functional as F
 from ncn.control.network import ControlNetwork
 from ncn.control.static import StaticControl
 from ncn.corpus.conditions import Conditions
-from ncn.generation.one_token_control import OneTokenControl, after_norm, norm_of, scaled_product
+from ncn.generation.matrices import FORMS, Matrix, Weights, after_norm
+from ncn.generation.one_token_control import OneTokenControl, norm_of
 from ncn.model import LanguageModel
 from ncn.model.blocks import Block, Cache
 from ncn.settings import Salience
 from ncn.signals import SIGNALS, Site
 
 SITES: tuple[Site, ...] = ("queries", "attention", "feed_forward")
+IN_TRAINING: tuple[Site, ...] = ("noise",)  # elsewhere nothing acts there
 # Copying the matrices takes as long as 20 tokens gain by it (published size).
 WORTH_TOKENS = 32
 
 
-def suits(model: LanguageModel, batch: int, new_tokens: int) -> bool:
-    """Whether `OneToken` computes what `model` does, and pays for one row and so many tokens."""
+def suits(model: LanguageModel, batch: int) -> bool:
+    """Whether `OneToken` computes what `model` does with a batch of texts."""
     control = model.config.control
     signals = control.signals if control is not None and model.control is not None else []
     return (
         batch == 1
-        and new_tokens >= WORTH_TOKENS
         and model.embedding.weight.device.type == "cpu"
         and model.embedding.weight.dtype in (torch.float32, torch.float64)
         and model.backend(model.embedding.weight) != "triton"
         and model.config.modulator == "none"
-        and not (control is not None and control.attention_entropy)
+        and not (control is not None and (control.by_layer or control.controller == "recurrent"))
         and all(SIGNALS[name].width == "layer" for name in signals)
-        and all({*SIGNALS[name].sites} <= {*SITES} for name in signals)
+        and all({*SIGNALS[name].sites} <= {*SITES, *IN_TRAINING} for name in signals)
     )
 
 
 class _Layer(NamedTuple):
-    """The matrices of a layer, transposed, the norms' weights within."""
+    """What a layer multiplies by, the norms' weights within."""
 
-    qkv: Tensor  # [D, 3 D]
-    out: Tensor  # [D, D]
-    up: Tensor  # [D, F]
+    qkv: Matrix  # [D, 3 D]
+    out: Matrix  # [D, D]
+    up: Matrix  # [D, F]
     up_bias: Tensor  # [F]
-    down: Tensor  # [F, D]
+    down: Matrix  # [F, D]
     down_bias: Tensor  # [D]
 
 
-def _laid_out(block: nn.Module) -> _Layer:
+def _laid_out(block: nn.Module, weights: Weights) -> _Layer:
     assert isinstance(block, Block)
-    attention, feed_forward = block.attention, block.feed_forward
+    attention, feed_forward, matrix = block.attention, block.feed_forward, FORMS[weights]
     return _Layer(
-        after_norm(block.attention_norm, attention.qkv.weight),
-        attention.out.weight.T.contiguous(),
-        after_norm(block.feed_forward_norm, feed_forward.up.weight),
+        matrix(after_norm(block.attention_norm, attention.qkv.weight)),
+        matrix(attention.out.weight),
+        matrix(after_norm(block.feed_forward_norm, feed_forward.up.weight)),
         feed_forward.up.bias,
-        feed_forward.down.weight.T.contiguous(),
+        matrix(feed_forward.down.weight),
         feed_forward.down.bias,
     )
 
@@ -83,13 +84,14 @@ class OneToken:
     Args:
         model: one that `suits`, in evaluation mode. Its weights are copied: they must not change.
         cache: of one row.
+        weights: what the layers and the head are multiplied in.
     """
 
-    def __init__(self, model: LanguageModel, cache: Cache) -> None:
+    def __init__(self, model: LanguageModel, cache: Cache, weights: Weights = "fp32") -> None:
         self._model, self._cache = model, cache
-        self._layers = [_laid_out(block) for block in model.blocks]
+        self._layers = [_laid_out(block, weights) for block in model.blocks]
         # Without the norm's weights, since to multiply so much takes as long as several tokens.
-        self._head = model.embedding.weight.T.contiguous()  # [D, V]
+        self._head: Matrix = FORMS[weights](model.embedding.weight)  # [D, V]
         signals = model.config.control.signals if model.config.control else []
         # By site, the signals that act there.
         self._acting = [[name for name in signals if site in SIGNALS[name].sites] for site in SITES]
@@ -108,7 +110,7 @@ class OneToken:
         scales, skip = self._scales(x, salience, conditions), model.skip
         for layer, past, scale in zip(self._layers, self._cache.layers, scales, strict=True):
             queries, attention, feed_forward = scale
-            qkv = scaled_product(x, layer.qkv, norm_of(x)).view(3, 1, n_heads, 1, -1)
+            qkv = layer.qkv.product(x, norm_of(x)).view(3, 1, n_heads, 1, -1)
             q, k, v = qkv.unbind()  # [1, H, 1, K]
             past.keys.select(2, place).copy_(k.select(2, 0))
             past.values.select(2, place).copy_(v.select(2, 0))
@@ -121,13 +123,13 @@ class OneToken:
                     past.values.narrow(2, 0, place + 1),
                     scale=queries / math.sqrt(q.shape[-1]),
                 )
-                x = torch.addmm(x, heads.view(1, -1), layer.out, alpha=attention)
+                x = layer.out.added(x, heads.view(1, -1), attention)
             if not feeds:
                 continue
-            up = torch.addmm(layer.up_bias, x, layer.up, alpha=norm_of(x))
+            up = layer.up.added(layer.up_bias, x, norm_of(x))
             x = torch.add(x, layer.down_bias, alpha=feed_forward)
-            x = x.addmm_(F.gelu(up), layer.down, alpha=feed_forward)
-        return scaled_product(x * model.norm.weight, self._head, norm_of(x))
+            x = layer.down.added(x, F.gelu(up), feed_forward)
+        return self._head.product(x * model.norm.weight, norm_of(x))
 
     def _scales(
         self, x: Tensor, salience: Salience | None, conditions: Conditions

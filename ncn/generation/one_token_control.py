@@ -1,4 +1,4 @@
-"""The control network for one token of one text, and the products that `OneToken` is made of.
+"""The control network for one token of one text.
 
 As `ncn.control.network` and `ncn.control.salience` compute it, in fewer calls: the folded query
 lies beside the value projection, so that one product gives score and value; and where a token is
@@ -13,24 +13,15 @@ from torch import Tensor
 from ncn.control.network import ControlNetwork
 from ncn.control.salience import SaliencePooling, Tonic, next_mean
 from ncn.corpus.conditions import Conditions
-from ncn.layers import NORM_EPS, RMSNorm
+from ncn.generation.matrices import AsItIs, after_norm
+from ncn.layers import NORM_EPS
 from ncn.settings import Salience
-
-
-def after_norm(norm: RMSNorm, weight: Tensor) -> Tensor:
-    """A matrix [N, D] that reads what a norm gives, as one [D, N] that reads it unweighted."""
-    return (weight * norm.weight).T.contiguous()
 
 
 def norm_of(x: Tensor) -> float:
     """1 / RMS of x [1, D]: what a norm without weights multiplies x by."""
     row = x[0]
     return 1 / math.sqrt(row.dot(row).item() / row.shape[0] + NORM_EPS)
-
-
-def scaled_product(x: Tensor, matrix: Tensor, scale: float) -> Tensor:
-    """scale x M, for x [1, D] and M [D, N]: [1, N]."""
-    return torch.addmm(x.new_empty(()), x, matrix, beta=0, alpha=scale)
 
 
 class _Pooling:
@@ -65,8 +56,8 @@ class OneTokenControl:
     def __init__(self, control: ControlNetwork) -> None:
         self._control = control
         self._pooling = None if control.pooling is None else _Pooling(control.pooling)
-        self._hidden = after_norm(control.norm, control.hidden.weight)  # [D, hidden]
-        self._output = control.output.weight.T.contiguous()  # [hidden, L * C]
+        self._hidden = AsItIs(after_norm(control.norm, control.hidden.weight))  # [D, hidden]
+        self._output = AsItIs(control.output.weight)  # [hidden, L * C]
 
     def signals(
         self, x: Tensor, mode: Salience, tonic: Tonic, conditions: Conditions
@@ -77,6 +68,6 @@ class OneTokenControl:
             context = x + self._pooling(x, mode, tonic)
         for given in control.embedded(conditions):
             context = context + given
-        drive = torch.addmm(control.hidden.bias, context, self._hidden, alpha=norm_of(context))
-        z = torch.addmm(control.output.bias, control.activated(drive), self._output)
+        drive = self._hidden.added(control.hidden.bias, context, norm_of(context))
+        z = self._output.added(control.output.bias, control.activated(drive), 1)
         return control.actuated(z)

@@ -10,7 +10,18 @@ and last, of the layer as a whole, from its input x_0:  x <- x_0 + a_layer (x - 
 The preprint (eq. 8-12) has a_queries = beta, a_attention = g, a_feed_forward = g * gamma. A signal
 with one number a head scales that head: its queries, or its output before the heads are joined.
 Without a control network every signal is neutral and costs nothing. A rival of the control network
-(`ncn.model.rivals`) multiplies the same sites.
+(`ncn.model.rivals`) multiplies the same sites. A signal of the norms changes what RMSNorm gives to
+both branches (`ncn.model.norm_film`).
+
+A dropout rate of its own for each token (section 8) is, in training alone, noise on both branches:
+
+    F <- (1 + a_noise eps) F,    eps ~ N(0, 1) for each element,    neutral at a_noise = 0
+
+as strong as dropout at the rate p = a^2 / (1 + a^2), since both leave the mean of F and give it the
+variance a^2 F^2 = p / (1 - p) F^2 (Srivastava et al. 2014, section 10). Not a mask m / (1 - p) with
+m ~ Bernoulli(1 - p): whether an element falls has no gradient, so only 1 / (1 - p) would pass one,
+which tells the network that a higher rate makes its branch louder, though the mean stays. Through
+a eps the gradient is that of the expected loss (Kingma et al. 2015, arXiv 1506.02557).
 """
 
 from collections.abc import Mapping
@@ -24,6 +35,7 @@ from kernels.dispatch import Backend
 from kernels.modulated_add import modulated_add
 from ncn.control.salience import Tonic
 from ncn.layers import Layer, RMSNorm, attention_entropy
+from ncn.model.norm_film import make_norm_film, modulated
 from ncn.model.rivals import NEUTRAL, Scales, combined, make_modulator
 from ncn.settings import ModelConfig
 from ncn.signals import SIGNALS, Site, Width
@@ -67,8 +79,8 @@ class KeyValues:
 class Cache:
     """What a model keeps of the tokens that it has read, so that each is computed once.
 
-    layers: keys and values, which grow with the text; tonic: the salience pooling, which does not.
-    Made by `LanguageModel.make_cache`; `like` says where it lies and in which precision.
+    layers: keys and values, which grow with the text; tonic: the control network's past, which does
+    not. Made by `LanguageModel.make_cache`; `like` says where it lies and in which precision.
     """
 
     def __init__(self, config: ModelConfig, batch_size: int, like: Tensor) -> None:
@@ -179,6 +191,7 @@ class Block(Layer):
         self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
         self.modulator = make_modulator(config)
+        self.film = make_norm_film(config)
 
     def forward(
         self,
@@ -205,21 +218,20 @@ class Block(Layer):
 
         With `asking` [B, n], positions: [B, n, D], only these.
         """
-        normed = self.attention_norm(x)
+        normed = self._filmed(self.attention_norm(x), "attention", signals)
         queries = self._scales("queries", normed, signals)
-        if asking is None:
-            attention = self._scales("attention", normed, signals)
-        else:
-            theirs = {k: at(each, asking) for k, each in signals.items() if each is not None}
-            attention = self._scales("attention", at(normed, asking), theirs)
-            x = at(x, asking)
+        mine, asker = signals, normed
+        if asking is not None:
+            mine = {k: at(each, asking) for k, each in signals.items() if each is not None}
+            x, asker = at(x, asking), at(normed, asking)
+        attention = self._scales("attention", asker, mine)
         attended, entropy = self.attention(normed, queries, attention, past, measure, asking)
-        return self._added(x, self.dropout(attended), attention), entropy
+        return self._added(x, self._dropped(attended, mine), attention), entropy
 
     def fed(self, x: Tensor, signals: Mapping[str, Tensor | None]) -> Tensor:
         """x [B, T, D] with the feed-forward added; each token by itself."""
-        normed = self.feed_forward_norm(x)
-        fed = self.dropout(self.feed_forward(normed, scales_at("slope", signals)))
+        normed = self._filmed(self.feed_forward_norm(x), "feed_forward", signals)
+        fed = self._dropped(self.feed_forward(normed, scales_at("slope", signals)), signals)
         return self._added(x, fed, self._scales("feed_forward", normed, signals))
 
     def gated(self, start: Tensor, x: Tensor, signals: Mapping[str, Tensor | None]) -> Tensor:
@@ -229,12 +241,28 @@ class Block(Layer):
         # lerp is exactly x at 1; start + (x - start) is not
         return torch.lerp(start, x, depth[..., None].to(x.dtype))
 
+    def _filmed(self, normed: Tensor, branch: str, signals: Mapping[str, Tensor | None]) -> Tensor:
+        """What a branch reads [B, T, D], with the gain and bias of its norm that signals set."""
+        film = scales_at("norms", signals).get("rank")
+        if film is None or self.film is None:
+            return normed
+        return modulated(normed, film, self.film.get_submodule(branch))
+
     def _scales(self, site: Site, normed: Tensor, signals: Mapping[str, Tensor | None]) -> Scales:
         """What scales a site of a branch that reads `normed` [B, T, D]: signals and modulator."""
         scales = scales_at(site, signals)
         if self.modulator is None:
             return scales
         return combined(scales, self.modulator(site, normed))
+
+    def _dropped(self, branch: Tensor, signals: Mapping[str, Tensor | None]) -> Tensor:
+        """A branch [B, T, D] after dropout, with the noise of a signal: both in training alone."""
+        branch = self.dropout(branch)
+        deviation = scales_at("noise", signals).get("layer")
+        if deviation is None or not self.training:
+            return branch
+        noise = deviation[..., None].to(branch.dtype) * torch.randn_like(branch)
+        return branch * (1 + noise)
 
     def _added(self, x: Tensor, branch: Tensor, scales: Scales) -> Tensor:
         """x plus a branch [B, T, D], scaled a token at a time where there are signals."""

@@ -94,8 +94,8 @@ def assemble(config: ModelConfig, weights: Mapping[str, Tensor], source: str) ->
     aligned = {name: tensor.clone() for name, tensor in weights.items()}
     model.load_state_dict(aligned, assign=True)
     model.requires_grad_(True)
-    if model.control is not None and config.control is not None and config.control.frozen:
-        model.control.requires_grad_(False)
+    if config.control is not None and config.control.frozen:
+        model.freeze_control()
     return model.eval()
 
 

@@ -7,6 +7,7 @@ forward pass (one for each of the two gradients of a product).
 
 from ncn.control.outputs import columns
 from ncn.control.salience import CHUNK
+from ncn.model.norm_film import norm_film_flops
 from ncn.model.rivals import modulator_flops
 from ncn.settings import ControlSettings, ModelConfig
 
@@ -18,8 +19,8 @@ def flops_per_token(config: ModelConfig) -> int:
     attention = 2 * 2 * width * (length + 1) // 2  # scores and values over (T + 1) / 2 positions
     feed_forward = 2 * 2 * width * config.d_ff
     head = 2 * width * config.vocab_size
-    rival = modulator_flops(config)
-    backbone = config.n_layers * (projections + attention + feed_forward + rival) + head
+    modulated = modulator_flops(config) + norm_film_flops(config)
+    backbone = config.n_layers * (projections + attention + feed_forward + modulated) + head
     return backbone + (0 if config.control is None else _control(config, config.control))
 
 
@@ -28,7 +29,9 @@ def _control(config: ModelConfig, control: ControlSettings) -> int:
     if control.controller == "static":
         return 0
     outputs = config.n_layers * columns(config)
-    controller = 2 * control.hidden * (width + outputs)
+    reads = config.n_layers if control.phasic == "layer" else 1  # by W_1
+    reads += control.controller == "recurrent"  # by W_f
+    controller = 2 * control.hidden * (reads * width + outputs)
     controller += 2 * width * len(control.sliders) // length  # one projection a sequence
     if control.attention_entropy:  # the scores again, of every layer but the last
         controller += (config.n_layers - 1) * 2 * width * (length + 1) // 2

@@ -19,7 +19,8 @@ def initialise(model: LanguageModel, seed: int) -> None:
     |---------------------------------|--------------------------------------------------|
     | embeddings (tokens, positions,  |                                                  |
     | tasks), linear weights          | N(0, 0.02)                                       |
-    | entropy weight                  | N(0, 0.02)                                       |
+    | entropy weight, basis of the    |                                                  |
+    | norms' gains and biases         | N(0, 0.02)                                       |
     | salience query                  | `ncn.salience_start`: published N(0, 1);         |
     |                                 | small N(0, 0.02)                                 |
     | query, key, value projection of | published Xavier uniform, of the three as one    |
@@ -57,4 +58,4 @@ def initialise(model: LanguageModel, seed: int) -> None:
     if model.control is not None and control is not None:
         start_at_declared_signals(model.control.output_bias, model.config)
         if control.frozen:
-            model.control.requires_grad_(False)
+            model.freeze_control()

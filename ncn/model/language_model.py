@@ -14,10 +14,11 @@ from kernels.dispatch import Setting, resolve
 from kernels.linear_cross_entropy import Reduction, linear_cross_entropy
 from ncn.common.errors import InputError
 from ncn.control.network import ControlNetwork, make_control
-from ncn.control.outputs import ControlOutput, homeostatic_penalty
+from ncn.control.outputs import Control, ControlOutput, homeostatic_penalty
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions
 from ncn.layers import Layer, RMSNorm, embedding
 from ncn.model.blocks import Block, Cache
+from ncn.model.norm_film import NormFilm
 from ncn.model.skipping import Form, Skip, refuse_skipping
 from ncn.settings import ModelConfig, Salience
 from ncn.signals import SIGNALS, Signal
@@ -90,6 +91,12 @@ class LanguageModel(Layer):
         """Room for a text of the whole context, for each of batch_size rows."""
         return Cache(self.config, batch_size, self.embedding.weight)
 
+    def freeze_control(self) -> None:
+        """Train nothing that a model without a control network would not have."""
+        for module in self.modules():
+            if isinstance(module, (Control, NormFilm)):
+                module.requires_grad_(False)
+
     def use_kernels(self, setting: Setting) -> None:
         """Choose the form of the kernels.
 
@@ -134,7 +141,7 @@ class LanguageModel(Layer):
         Each [B, T, L], or [B, T, L, W] where it is wider than one number a layer.
         """
         config, mine = self.config, dict[str, Tensor]()
-        if config.control is not None and config.control.attention_entropy:
+        if config.control is not None and config.control.by_layer:
             _, mine = self._hidden(tokens, salience, conditions=conditions)
         elif self.control is not None:  # from the embeddings alone: no layer needs to run
             mine = self.control(self._embedded(tokens), salience, None, conditions).signals
@@ -222,20 +229,27 @@ class LanguageModel(Layer):
             run_block = self.skip
         x = self.dropout(self._embedded(tokens, 0 if cache is None else cache.length))
         control = self.control
-        if control is None:
-            signals, drive = ControlOutput({})
-        else:
+        output = ControlOutput({})
+        if control is not None:
             tonic = None if cache is None else cache.tonic
-            signals, drive = control(x, salience, tonic, conditions)
-        n_layers = len(self.blocks)
-        columns = {k: signal.unbind(2) for k, signal in signals.items()}
-        by_layer = [{k: each[n] for k, each in columns.items()} for n in range(n_layers)]
+            output = control(x, salience, tonic, conditions)
+        made = {k: signal.unbind(2) for k, signal in output.signals.items()}
+        by_layer: list[dict[str, Tensor]] = []
+        entropy: Tensor | None = None
         for n, block in enumerate(self.blocks):
+            if n and output.unfinished and isinstance(control, ControlNetwork):
+                by_layer.append(control.at_layer(n, x, output, entropy))
+            else:
+                by_layer.append({k: each[n] for k, each in made.items()})
             past = None if cache is None else cache.layers[n]
-            measure = drive is not None and n + 1 < n_layers
+            measure = self._entropy_is_seen(output) and n + 1 < len(self.blocks)
             x, entropy = run_block(block, x, **by_layer[n], past=past, measure=measure)
-            if isinstance(control, ControlNetwork) and drive is not None and entropy is not None:
-                by_layer[n + 1] = control.at_layer(n + 1, drive, entropy)
-        if drive is not None:  # some have been replaced
+        signals = output.signals
+        if output.unfinished:
             signals = {k: torch.stack([each[k] for each in by_layer], dim=2) for k in signals}
         return self.norm(x), signals
+
+    def _entropy_is_seen(self, output: ControlOutput) -> bool:
+        """Whether a later layer's signals, yet to be made, see how widely attention attends."""
+        control = self.config.control
+        return output.unfinished and control is not None and control.attention_entropy

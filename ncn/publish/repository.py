@@ -5,8 +5,8 @@ reads it; and the code that transformers runs, where it is trusted to:
 
     AutoModelForCausalLM.from_pretrained("OWNER/NAME", trust_remote_code=True)
 
-That code is `hub_code/`. Nothing here needs transformers. A rival of the control network
-(`model.modulator`) it does not compute: such a model is for this project alone.
+That code is `hub_code/`. Nothing here needs transformers. Some mechanisms it does not compute
+(`loads_in_transformers`): such a model is for this project alone.
 """
 
 import json
@@ -24,12 +24,13 @@ from ncn.corpus.tokenizer import load_tokenizer
 from ncn.model import LanguageModel
 from ncn.model.checkpoint import CONFIG, WEIGHTS
 from ncn.settings import END_OF_TEXT, ModelConfig
-from ncn.signals import SIGNALS
+from ncn.signals import SIGNALS, Site
 
 CODE = Path(__file__).parent / "hub_code"
 MODULES = ("configuration_ncn.py", "modeling_ncn.py")
 ARCHITECTURE = "NCNForCausalLM"
 TOKENIZER_FILES = ("vocab.json", "merges.txt")
+COMPUTED: set[Site] = {"queries", "attention", "feed_forward", "layer", "slope"}
 
 
 def write_repository(
@@ -62,8 +63,14 @@ def write_repository(
 
 
 def loads_in_transformers(config: ModelConfig) -> bool:
-    """Whether `hub_code/` computes such a model."""
-    return config.modulator == "none"
+    """Whether `hub_code/` computes such a model: no rival of the control network, no controller
+    with a state, no signals that read a layer's own input or act where it has no site.
+    """
+    if config.control is None:
+        return config.modulator == "none"
+    sites = {site for name in config.control.signals for site in SIGNALS[name].sites}
+    control = config.control.controller != "recurrent" and config.control.phasic == "embedding"
+    return control and sites <= COMPUTED and config.modulator == "none"
 
 
 def transformers_config(config: ModelConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ncn.control.outputs import ControlOutput
 from ncn.generation.decoding import generation_salience
-from ncn.model import LanguageModel
+from ncn.model import LanguageModel, parameter_count
 from ncn.model.flops import flops_per_token
 from ncn.model.inputs import AnyRows, split_rows
 from ncn.statistics.frequency import common_types
@@ -45,8 +45,7 @@ def probe(model: LanguageModel, rows: AnyRows) -> dict[str, Any]:
     measured: dict[str, Any] = {"cache": cached_difference(model, rows)}
     if control is not None:
         measured["cost"] = control_cost(model)
-        # Where the signals see the attention entropy, each layer makes its own: none can be set.
-        settable = [] if control.attention_entropy else control.signals
+        settable = [] if control.by_layer else control.signals
         if "gain" in settable:
             measured["gradient_by_gain"] = gradient_by_gain(model, rows)
         if "precision" in settable:
@@ -58,11 +57,11 @@ def probe(model: LanguageModel, rows: AnyRows) -> dict[str, Any]:
 
 def control_cost(model: LanguageModel) -> dict[str, float]:
     """Parameters and FLOPs a token of the control network, and their shares of the whole model."""
-    assert model.control is not None
-    parameters = sum(parameter.numel() for parameter in model.control.parameters())
+    plain = model.config.model_copy(update={"control": None})
     whole = flops_per_token(model.config)
-    flops = whole - flops_per_token(model.config.model_copy(update={"control": None}))
-    total = sum(parameter.numel() for parameter in model.parameters())
+    flops = whole - flops_per_token(plain)
+    total = parameter_count(model.config)
+    parameters = total - parameter_count(plain)
     return {
         "parameters": parameters,
         "parameter_share": parameters / total,

@@ -55,9 +55,8 @@ def questions(
     if signals := asked.signals():
         found["signals"] = signal_shape(signals, asked.tokens.cpu().numpy())
         found["word_order"] = word_order(asked)
-        # Where the signals see the attention entropy, each layer makes its own: none can be set.
         settings = model.config.control
-        settable = settings is not None and not settings.attention_entropy
+        settable = settings is not None and not settings.by_layer
         if settable and "precision" in signals:
             found["sharpest"] = sharpest(asked.few(FEW))
         if both := {"gain", "ffn_gate"} <= set(signals):

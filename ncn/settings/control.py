@@ -14,9 +14,11 @@ Slider = Literal["dialogue", "token_bytes"]
 
 
 class ControlSettings(Settings):
-    """The control of an arm: a network, static scalars, or none (a plain transformer)."""
+    """The control of an arm: a network, one with a state, static scalars, or none (a plain
+    transformer).
+    """
 
-    controller: Literal["network", "static", "none"]
+    controller: Literal["network", "recurrent", "static", "none"]
     hidden: Count
     heads: Count
     salience: Salience
@@ -34,6 +36,26 @@ class ControlSettings(Settings):
     tasks: Annotated[StrictInt, Field(ge=0, le=MAX_TASKS)] = 0
     sliders: list[Slider] = Field(default_factory=list)
     attention_entropy: StrictBool = False
+    # What eq. 2 integrates. Not written where it is the embedding: a model saved before there was a
+    # choice is the same model.
+    phasic: Literal["embedding", "layer"] = Field(
+        default="embedding", exclude_if=lambda name: name == "embedding"
+    )
+    # One of `signals`, likewise.
+    plasticity: StrictStr = Field(default="none", exclude_if=lambda name: name == "none")
+
+    @property
+    def reads(self) -> bool:
+        """Whether the controller reads the text: a network."""
+        return self.controller in ("network", "recurrent")
+
+    @property
+    def by_layer(self) -> bool:
+        """Whether a layer's signals are made there, of what the layers before it computed.
+
+        Then no layer's can be set beforehand, and to know them is to run the layers.
+        """
+        return self.reads and (self.attention_entropy or self.phasic == "layer")
 
     @field_validator("signals")
     @classmethod
@@ -55,4 +77,17 @@ class ControlSettings(Settings):
             raise ValueError(f"signals {self.signals} name one signal twice")
         if len(set(self.sliders)) < len(self.sliders):
             raise ValueError(f"sliders {self.sliders} name one slider twice")
+        if self.plasticity not in (allowed := ["none", *self.signals]):
+            raise ValueError(
+                f"plasticity {self.plasticity!r}: allowed are {', '.join(allowed)}, the arm's own"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_state_is_of_the_embeddings(self) -> Self:
+        if self.controller == "recurrent" and self.phasic == "layer":
+            raise ValueError(
+                "phasic: layer, but the state of a recurrent controller is of the embeddings;"
+                " allowed is embedding"
+            )
         return self

@@ -46,7 +46,7 @@ class ModelConfig(Model):
 
 def check_heads(d_model: int, control: ControlSettings) -> None:
     """Raise ValueError unless the heads of the salience pooling, if any, divide the width."""
-    if control.controller == "network" and d_model % control.heads:
+    if control.reads and d_model % control.heads:
         raise ValueError(
             f"d_model {d_model} is not divisible by the heads {control.heads} of the salience"
             " pooling"

@@ -18,6 +18,7 @@ OUTSIDE_BLOCKS = (
     "control.pooling.out_proj.weight", "control.pooling.out_proj.bias",
     "control.norm.weight",
     "control.hidden.weight", "control.hidden.bias",
+    "control.recurrence.forget.weight", "control.recurrence.forget.bias",
     "control.output.weight", "control.output.bias",
     "control.tasks.weight", "control.sliders.weight", "control.entropy_weight",
     "norm.weight",
@@ -31,6 +32,7 @@ IN_A_BLOCK = (
     "modulator.attention.down.weight", "modulator.attention.up.weight",  # transponder
     "modulator.feed_forward.down.weight", "modulator.feed_forward.up.weight",
     "modulator.scale",  # rezero, layerscale, temperature
+    "film.attention.weight", "film.feed_forward.weight",  # of the signal norm_film
 )  # fmt: skip
 
 

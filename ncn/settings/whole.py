@@ -96,8 +96,20 @@ class Params(Settings):
                 )
             self.train_of(arm)
             self.model_of(arm)
+            control = self.control_network(arm)
+            plastic = control.controller != "none" and control.plasticity != "none"
+            if plastic and self.train.sharding == "fsdp":
+                raise ValueError(
+                    f"arms.{arm}.plasticity: not with train.sharding fsdp, where no process has all"
+                    " of a layer; allowed are plasticity none, or sharding none"
+                )
+            if not control.reads and (changes or {}).get("phasic") == "layer":
+                raise ValueError(
+                    f"arms.{arm}.phasic: layer, but a controller that is {control.controller} reads"
+                    " no input; allowed is embedding"
+                )
             try:
-                check_heads(self.model.d_model, self.control_network(arm))
+                check_heads(self.model.d_model, control)
             except ValueError as problem:
                 raise ValueError(f"arms.{arm}: {problem}") from None
         return self

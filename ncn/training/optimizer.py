@@ -1,14 +1,20 @@
 """AdamW over every trained parameter, and its learning-rate schedule."""
 
 import math
+import re
+from collections.abc import Sequence
 from inspect import unwrap
 
 import torch
-from torch import nn
+from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
+from ncn.corpus.conditions import Conditions
+from ncn.model import LanguageModel
 from ncn.settings import Train
 from ncn.settings.parameters import factor_of
+
+IN_A_LAYER = re.compile(r"blocks\.(\d+)\.")
 
 
 class Adam(AdamW):
@@ -24,7 +30,7 @@ class Adam(AdamW):
     load_state_dict = unwrap(AdamW.load_state_dict)
 
 
-def make_optimizer(model: nn.Module, train: Train) -> AdamW:
+def make_optimizer(model: LanguageModel, train: Train) -> AdamW:
     """AdamW over the trainable parameters, each in exactly one group.
 
     `decay: all` decays everything, as the published code does; `matrices` spares biases, norms
@@ -32,19 +38,24 @@ def make_optimizer(model: nn.Module, train: Train) -> AdamW:
 
     A group's `lr_scale` is its factor of `train.lr_scale`, for `set_learning_rate`. AdamW decays by
     lr * weight_decay, so the factor slows the decay of a group as it slows its steps.
+
+    With `ncn.plasticity` a layer has groups of its own, and its number is their `layer`.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, int | None], list[Tensor]] = {}
+    apart = is_plastic(model)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decayed = train.decay == "all" or parameter.ndim >= 2
             weight_decay = train.weight_decay if decayed else 0.0
-            key = (weight_decay, factor_of(name, train.lr_scale))
+            found = IN_A_LAYER.match(name) if apart else None
+            layer = None if found is None else int(found[1])
+            key = (weight_decay, factor_of(name, train.lr_scale), layer)
             groups.setdefault(key, []).append(parameter)
     beta_1, beta_2 = train.betas
     return Adam(
         [
-            {"params": members, "weight_decay": weight_decay, "lr_scale": lr_scale}
-            for (weight_decay, lr_scale), members in groups.items()
+            {"params": members, "weight_decay": weight_decay, "lr_scale": lr_scale, "layer": layer}
+            for (weight_decay, lr_scale, layer), members in groups.items()
         ],
         lr=train.lr,
         betas=(beta_1, beta_2),
@@ -52,10 +63,35 @@ def make_optimizer(model: nn.Module, train: Train) -> AdamW:
     )
 
 
-def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
-    """Give each group `lr` times its factor, for the next step."""
+def set_learning_rate(optimizer: Optimizer, lr: float, by_layer: Sequence[float] = ()) -> None:
+    """Give each group `lr` times its factor, for the next step.
+
+    Args:
+        optimizer: of `make_optimizer`.
+        lr: of the schedule.
+        by_layer: a further factor for the groups of each layer, see `plasticity`.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_scale"]
+        layer = group["layer"]
+        group["lr"] = lr * group["lr_scale"] * (1.0 if layer is None else by_layer[layer])
+
+
+def is_plastic(model: LanguageModel) -> bool:
+    """Whether the model's signals set the learning rates of its layers."""
+    control = model.config.control
+    return model.control is not None and control is not None and control.plasticity != "none"
+
+
+def plasticity(model: LanguageModel, tokens: Tensor, conditions: Conditions) -> Tensor:
+    """What the learning rate and decay of each layer are multiplied by after a batch, [L].
+
+    The mean of the signal that `ncn.plasticity` names, over tokens [B, T] (preprint 8, further
+    targets: "plasticity"). In AdamW a layer's steps and decay both scale with its learning rate.
+    The signal is read after the backward pass: no gradient reaches it from here.
+    """
+    assert model.config.control is not None
+    signal = model.signals(tokens, conditions=conditions)[model.config.control.plasticity]
+    return signal.transpose(0, 2).flatten(1).double().mean(1)
 
 
 def learning_rate(step: int, max_steps: int, train: Train) -> float:

@@ -27,7 +27,7 @@ from ncn.model.device import mixed_precision, require_compiler, resolve_precisio
 from ncn.model.inputs import AnyRows, split_rows
 from ncn.model.language_model import RunBlock
 from ncn.settings import Train
-from ncn.training.optimizer import make_optimizer, set_learning_rate
+from ncn.training.optimizer import is_plastic, make_optimizer, plasticity, set_learning_rate
 from ncn.training.processes import processes, share_of
 
 # Where fp16 is no longer worth its name: after 16 halvings of the scale that torch starts with.
@@ -112,25 +112,32 @@ class Engine:
             self._seed_dropout(start)
             with self._gradients_shared(start == starts[-1]):
                 losses.append(self._backward(micro, len(micro) * processes() / len(rows)))
-        loss, penalty = self._mean_over_ranks(torch.stack(losses).sum(0))
+        loss, penalty, *by_layer = self._mean_over_ranks(torch.stack(losses).sum(0))
         self._scaler.unscale_(self._optimizer)
         grad_norm = self._clipped()
         loss_scale = self._scaler.get_scale()
         skipped = self._scaler.is_enabled() and not math.isfinite(grad_norm)
         self._check(loss, penalty, grad_norm, loss_scale, skipped)
-        set_learning_rate(self._optimizer, lr)
+        set_learning_rate(self._optimizer, lr, by_layer)
         self._scaler.step(self._optimizer)  # which leaves the weights where `skipped`
         self._scaler.update()
         self.steps += 1
         return StepResult(loss, penalty, grad_norm, loss_scale, skipped)
 
     def _backward(self, rows: AnyRows, share: float) -> Tensor:
-        """Add the gradient of `share` of a micro-batch's loss; returns that share, [2]."""
+        """Add the gradient of `share` of a micro-batch's loss.
+
+        Returns that share, the penalty's and, if asked for, the plasticity's of each layer,
+        [2] or [2 + L].
+        """
         tokens, targets, conditions = split_rows(rows, self._device)
         with mixed_precision(self._device, self._train.precision):
             cross_entropy, penalty = self._objective(tokens, targets, conditions)
         self._scaler.scale((cross_entropy + penalty) * share).backward()
-        return torch.stack([cross_entropy.detach(), penalty.detach()]).double() * share
+        seen = torch.stack([cross_entropy.detach(), penalty.detach()]).double()
+        if is_plastic(self.model):
+            seen = torch.cat([seen, plasticity(self.model, tokens, conditions)])
+        return seen * share
 
     def _check(
         self, loss: float, penalty: float, grad_norm: float, loss_scale: float, skipped: bool

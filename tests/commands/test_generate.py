@@ -61,8 +61,8 @@ def test_the_command_writes_each_piece_before_it_draws_the_next(
     def note(*pieces: str, end: str = "\n", flush: bool = False) -> None:
         flushed.extend(pieces if flush else [])
 
-    def watched(*arguments: Any) -> Iterator[Tensor]:
-        for token in stream(*arguments):
+    def watched(*arguments: Any, **named: Any) -> Iterator[Tensor]:
+        for token in stream(*arguments, **named):
             counts.append(len(flushed))
             yield token
 
@@ -108,6 +108,13 @@ def test_salience_and_refresh_reach_the_model(run: Run) -> None:
     assert len(set(texts)) == 4
 
 
+def test_weights_in_int8_write_a_text_of_their_own(run: Run) -> None:
+    plain = ("--prompt", "Once", "--max-new-tokens", "35", "--temperature", "1.5", "--top-k", "0")
+    as_it_is, rounded = (run(*plain, "--weights", weights) for weights in ("fp32", "int8"))
+    assert rounded.startswith("Once")
+    assert rounded != as_it_is
+
+
 def test_what_is_skipped_reaches_the_model_and_needs_a_control_network(
     run: Run, tmp_path: Path, tiny: Params
 ) -> None:
@@ -139,6 +146,8 @@ def test_what_is_skipped_reaches_the_model_and_needs_a_control_network(
         (["--refresh", "often"], "refresh 'often': allowed are a number of tokens, or entropy:"),
         (["--prompt", "a", "--prompts-file", "b"], "argument --prompts-file: not allowed with"),
         (["--prompts-file", "absent.txt"], "--prompts-file absent.txt: [Errno 2] No such file"),
+        (["--prompts-file", "absent.txt", "--weights", "int8"], "--weights int8: one --prompt at"),
+        (["--weights", "int4"], "argument --weights: invalid choice: 'int4'"),
         (["--prompt", "dragon " * 40], "prompt 'dragon dragon dragon dragon dragon drago' has "),
         (["--tokenizer", "absent"], "absent/vocab.json does not exist"),
         (["--task", "0"], "task 0: this model was built for none (ncn.tasks 0)"),

@@ -49,6 +49,18 @@ def scored(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, 
     return {name: [float(number) for number in numbers] for name, *numbers in words}
 
 
+def test_weights_in_int8_cost_little(
+    tiny: Params, tokenizer: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text(9 * TEXT, encoding="utf-8")
+    model = saved(tiny, "ncn_causal", tokenizer)
+    losses = [
+        scored(capsys, model, tmp_path / "text.txt", "--weights", weights)["as trained"][0]
+        for weights in ("fp32", "int8")
+    ]
+    assert 0 < abs(losses[0] - losses[1]) < 0.02
+
+
 def test_every_token_is_scored_once_in_windows_of_the_context(tiny: Params) -> None:
     model = build_model(tiny, "ncn_causal", VOCABULARY, 1).eval()
     tokens = torch.arange(101).remainder(VOCABULARY).numpy().astype(TOKEN)

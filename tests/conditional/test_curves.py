@@ -93,7 +93,7 @@ def test_the_first_arm_with_a_gate_for_each_token_is_asked(tiny: Params) -> None
     assert arm_with_a_gate(tiny) == "ncn"
     without = tiny.model_copy(update={"arms": {"baseline": {"controller": "none"}}})
     assert arm_with_a_gate(without) is None
-    for changes in ({"controller": "static"}, {"signals": ["gain"]}, {"attention_entropy": True}):
+    for changes in ({"controller": "static"}, {"signals": ["gain"]}, {"phasic": "layer"}):
         assert arm_with_a_gate(with_arm(without, **changes)) is None
     assert arm_with_a_gate(with_arm(without, signals=["depth_gate"])) == "special"
 

@@ -35,6 +35,14 @@ ARMS = [
     pytest.param({"salience": "global"}, "reactive", id="global, reactively"),
     pytest.param({"salience": "global"}, "causal", id="global, causally"),
     pytest.param({"salience": "causal", "attention_entropy": True}, None, id="entropy"),
+    pytest.param({"salience": "causal", "signals": ["gain", "dropout"]}, None, id="dropout"),
+    pytest.param({"salience": "causal", "signals": ["norm_film"]}, None, id="norm film"),
+    pytest.param({"salience": "causal", "phasic": "layer"}, None, id="layer"),
+    pytest.param({"salience": "causal", "controller": "recurrent"}, None, id="recurrent"),
+    pytest.param(
+        {"controller": "recurrent", "attention_entropy": True}, "reactive", id="recurrent, seeing"
+    ),
+    pytest.param({"salience": "global", "phasic": "layer"}, "reactive", id="layer, reactively"),
 ]
 
 

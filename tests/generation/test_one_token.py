@@ -14,12 +14,23 @@ from tests.generation.saved import lively
 from tests.generation.test_decoding import ARMS
 from tests.model.test_language_model import shaken, tokens
 
-PLAIN = [arm for arm in ARMS if arm.id != "entropy"]
-# What it leaves to the model: signals that see each other, wide ones, and rivals of the network.
+# What it leaves to the model: signals made layer by layer, wide ones, rivals of the network.
+LEFT = (
+    "entropy",
+    "layer",
+    "layer, reactively",
+    "norm film",
+    "recurrent",
+    "recurrent, seeing",
+)
+PLAIN = [arm for arm in ARMS if arm.id not in LEFT]
 OTHERS = [
     {"salience": "causal", "attention_entropy": True},
+    {"salience": "causal", "phasic": "layer"},
+    {"salience": "causal", "controller": "recurrent"},
     {"salience": "causal", "signals": ["gain", "head_gate"]},
     {"salience": "causal", "signals": ["gain", "depth_gate"]},
+    {"salience": "causal", "signals": ["gain", "norm_film"]},
     {"salience": "causal", "signals": ["activation_slope"]},
     {"controller": "none", "modulator": "gated_attention"},
 ]
@@ -33,7 +44,7 @@ def test_its_logits_are_the_models(
     text = tokens(1, 40)
     single, double = shaken(special(tiny, **settings)), lively(special(tiny, **settings)).double()
     for model, tolerance in ((single, 1e-4), (double, 1e-10)):
-        assert suits(model, 1, WORTH_TOKENS)
+        assert suits(model, 1)
         cache = model.make_cache(1)
         one_token = OneToken(model, cache)
         with torch.inference_mode():
@@ -80,7 +91,7 @@ def test_what_it_cannot_compute_it_leaves_to_the_model(
     tiny: Params, settings: dict[str, object]
 ) -> None:
     model = lively(special(tiny, **settings))
-    assert not suits(model, 1, 256)
+    assert not suits(model, 1)
     cached, recomputed = (
         generate(model, tokens(1, 6), 64, 0.0, cached=cached) for cached in (True, False)
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from ncn.control import salience
+from ncn.control import recurrence, salience
 from ncn.control.outputs import ControlOutput, homeostatic_penalty, start_at_declared_signals
 from ncn.corpus.conditions import Conditions
 from ncn.model import (
@@ -50,13 +50,36 @@ MODES: dict[str, dict[str, Any]] = {
     "head gate": {"salience": "causal", "signals": ["gain", "head_gate"]},
     "depth gate": {"salience": "causal", "signals": ["depth_gate"]},
     "slope": {"salience": "causal", "signals": ["activation_slope", "precision"]},
-    "static, further": {"controller": "static", "signals": ["head_gate", "depth_gate"]},
+    "dropout": {"salience": "causal", "signals": ["gain", "dropout"]},
+    "norm film": {"salience": "causal", "signals": ["norm_film"]},
+    "static, further": {
+        "controller": "static",
+        "signals": ["head_gate", "depth_gate", "dropout", "norm_film"],
+    },
     "all signals": {"salience": "causal", "signals": [*SIGNALS], "attention_entropy": True},
     "low clamp": {"salience": "causal", "precision_max": 0.9},
     "summed penalty": {"salience": "causal", "penalty": "sum"},
     "tasks": {"salience": "causal", "tasks": 3},
     "sliders": {"salience": "causal", "sliders": ["dialogue", "token_bytes"]},
     "entropy": {"salience": "causal", "attention_entropy": True},
+    "layer": {"salience": "causal", "phasic": "layer"},
+    "layer, all inputs": {
+        "salience": "none",
+        "phasic": "layer",
+        "tasks": 3,
+        "sliders": ["dialogue"],
+        "attention_entropy": True,
+        "signals": ["gain", "head_gate"],
+    },
+    "layer, global": {"phasic": "layer"},
+    "recurrent": {"salience": "causal", "controller": "recurrent"},
+    "recurrent, all inputs": {
+        "controller": "recurrent",
+        "salience": "none",
+        "tasks": 3,
+        "sliders": ["dialogue"],
+        "attention_entropy": True,
+    },
     "gated attention": {"controller": "none", "modulator": "gated_attention"},
     "transponder": {"controller": "none", "modulator": "transponder"},
     "rezero": {"controller": "none", "modulator": "rezero"},
@@ -67,7 +90,7 @@ MODES: dict[str, dict[str, Any]] = {
     "all inputs": {"tasks": 3, "sliders": ["dialogue"], "attention_entropy": True},
 }
 CONTROLLED = [name for name, mode in MODES.items() if mode.get("controller") != "none"]
-CAUSAL = [name for name in MODES if name not in ("global", "run 1", "all inputs")]
+CAUSAL = [name for name in MODES if name not in ("global", "run 1", "all inputs", "layer, global")]
 
 
 def told(mode: str, n: int) -> Conditions:
@@ -139,7 +162,11 @@ def test_a_leak_planted_in_the_attention_is_caught(
 
 @pytest.mark.parametrize(
     ("mode", "module", "name"),
-    [("causal", salience, "prefix_softmax"), ("entropy", blocks, "attention_entropy")],
+    [
+        ("causal", salience, "prefix_softmax"),
+        ("entropy", blocks, "attention_entropy"),
+        ("recurrent", recurrence, "linear_scan"),
+    ],
 )
 def test_a_control_that_sees_one_token_ahead_is_caught(
     mode: str, module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
@@ -162,14 +189,14 @@ def test_signals_stay_in_range_and_the_unused_are_neutral(mode: str) -> None:
     model = trained(mode)
     control = model.config.control
     lower = {"gain": 0.0, "precision": 0.01, "activation_slope": 0.5}
-    upper = {"gain": 2.0, "precision": 4.0, "activation_slope": 1.5}
+    upper = {"gain": 2.0, "precision": 4.0, "activation_slope": 1.5, "norm_film": 2.0}
     if control is not None and control.gain == "shifted":
         lower["gain"], upper["gain"] = 0.5, 1.5
     if control is not None:
         upper["precision"] = control.precision_max
     for name, signal in model.signals(tokens(), conditions=told(mode, 2)).items():
         used = control is not None and name in control.signals
-        assert used or torch.all(signal == 1)
+        assert used or torch.all(signal == SIGNALS[name].neutral)
         assert not used or (
             signal.min() >= lower.get(name, 0) and signal.max() <= upper.get(name, 1)
         )
@@ -183,12 +210,12 @@ def test_neutral_signals_leave_the_models_own_backbone(
     plain = LanguageModel(model.config.model_copy(update={"control": None})).eval()
     plain.load_state_dict(model.state_dict(), strict=False)
     assert not torch.equal(model(tokens()), plain(tokens()))
-    ones = {
-        name: torch.ones_like(signal)
+    neutral = {
+        name: torch.full_like(signal, SIGNALS[name].neutral)
         for name, signal in model.signals(tokens(), conditions=told(mode, 2)).items()
         if name in model.config.control.signals
     }
-    monkeypatch.setattr(model.control, "forward", lambda *_, **__: ControlOutput(ones))
+    monkeypatch.setattr(model.control, "forward", lambda *_, **__: ControlOutput(neutral))
     assert torch.equal(model(tokens()), plain(tokens()))
 
 
@@ -205,7 +232,14 @@ def test_the_loss_carries_the_penalty_of_its_own_signals(mode: str) -> None:
         if name in control.signals
     }
     layers = 3 if control.penalty == "sum" else 1
-    expected = 0.01 * layers * sum(((s - 1) ** 2).mean().item() for s in signals.values())
+    expected = (
+        0.01
+        * layers
+        * sum(
+            ((signal - SIGNALS[name].neutral) ** 2).mean().item()
+            for name, signal in signals.items()
+        )
+    )
     assert penalty.item() == pytest.approx(expected, rel=1e-5)
     assert homeostatic_penalty(signals, control).item() == pytest.approx(expected, rel=1e-5)
 

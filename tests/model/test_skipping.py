@@ -28,6 +28,8 @@ ARMS: dict[str, dict[str, Any]] = {
         "salience": "causal",
         "signals": ["gain", "ffn_gate", "head_gate", "depth_gate", "activation_slope"],
     },
+    "norms": {"salience": "causal", "signals": ["gain", "ffn_gate", "norm_film", "dropout"]},
+    "by layer": {"salience": "causal", "phasic": "layer"},
     "rivals": {"salience": "causal", "modulator": "transponder"},
 }
 

@@ -23,14 +23,15 @@ from ncn.generation.decoding import generate
 from ncn.model import LanguageModel, build_model, load_model, save_model
 from ncn.publish.hub import push_to_hub
 from ncn.publish.model_card import model_card
-from ncn.publish.repository import write_repository
+from ncn.publish.repository import COMPUTED, write_repository
 from ncn.settings import Params
 from ncn.signals import SIGNALS
-from tests.conftest import ROOT, VOCABULARY
+from tests.conftest import ROOT, VOCABULARY, special
 from tests.hub import serve_hub
 
 transformers = pytest.importorskip("transformers")
 
+COMPUTED_SIGNALS = [name for name, signal in SIGNALS.items() if {*signal.sites} <= COMPUTED]
 # By name: what differs from the arm `ncn`.
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {"controller": "none"},
@@ -40,7 +41,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "reactive": {"salience": "reactive", "signals": ["precision", "gain"]},
     "no salience": {"salience": "none", "precision_max": 1.0},
     "entropy": {"salience": "causal", "attention_entropy": True},
-    "every signal": {"salience": "causal", "signals": [*SIGNALS]},
+    "every signal": {"salience": "causal", "signals": COMPUTED_SIGNALS},
     "told": {"salience": "causal", "tasks": 3, "sliders": ["dialogue", "token_bytes"]},
 }
 
@@ -297,11 +298,14 @@ def test_code_of_others_does_not_run(tiny: Params, tmp_path: Path) -> None:
         run("score", loaded("score"), [str(folder), str(tmp_path / "text.txt")])
 
 
+@pytest.mark.parametrize("changes", [{"modulator": "temperature"}, {"phasic": "layer"},
+                                     {"controller": "recurrent"},
+                                     {"signals": ["gain", "dropout"]},
+                                     {"signals": ["norm_film"]}])  # fmt: skip
 def test_a_model_that_the_code_does_not_compute_goes_without_it(
-    tiny: Params, tmp_path: Path
+    tiny: Params, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    rival = tiny.model.model_copy(update={"modulator": "temperature"})
-    model = build_model(tiny.model_copy(update={"model": rival}), "ncn", VOCABULARY, 1)
+    model = special(tiny, **changes)
     write_repository(model, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
     assert load_model(tmp_path).config == model.config

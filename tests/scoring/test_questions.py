@@ -236,8 +236,10 @@ def test_the_loss_by_position_is_the_mean_of_each_part() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"signals": ["gain"]}, {"attention_entropy": True}, {"salience": "global"}]
-)
+    "changes",
+    [{}, {"signals": ["gain"]}, {"attention_entropy": True}, {"phasic": "layer"},
+     {"salience": "global"}],
+)  # fmt: skip
 def test_every_arm_can_be_asked_and_answers_the_same_twice(
     tiny: Params, changes: dict[str, object]
 ) -> None:
@@ -245,6 +247,4 @@ def test_every_arm_can_be_asked_and_answers_the_same_twice(
     losses = {name: score_tokens(model, rows(), 4) for name in ("loss", "reactive_loss")}
     first, second = (questions(model, rows(), losses) for _ in range(2))
     assert first == second
-    assert ("sharpest" in first) == (
-        "attention_entropy" not in changes and "signals" not in changes
-    )
+    assert ("sharpest" in first) == (not {"attention_entropy", "phasic", "signals"} & {*changes})

@@ -62,7 +62,17 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
         (("ncn.signals", "gain"), "ncn.signals: it should be a valid list, not 'gain'"),
         (("ncn.gain", "sigmoid"), "ncn.gain: it should be '2sigmoid' or 'shifted', not 'sigmoid'"),
         (("arms", {"a": {"signals": ["x"]}}), "arms.a: signals: 'x' is no signal; allowed are"),
+        (("ncn.phasic", "layers"), "ncn.phasic: it should be 'embedding' or 'layer', not 'layers'"),
+        (
+            ("arms", {"a": {"controller": "static", "phasic": "layer"}}),
+            "arms.a.phasic: layer, but a controller that is static reads no input; allowed is",
+        ),
+        (
+            ("arms", {"a": {"controller": "recurrent", "phasic": "layer"}}),
+            "arms.a: phasic: layer, but the state of a recurrent controller is of the embeddings",
+        ),
         (("ncn.signals", ["gain", "gain"]), "signals ['gain', 'gain'] name one signal twice"),
+        (("ncn.plasticity", "head_gate"), "ncn: plasticity 'head_gate': allowed are none, gain, "),
         (("data.source", "web"), "data.source: it should be 'builtin', 'tinystories-v2'"),
         (("data.source", "local"), "data: source: local needs path"),
         (("data.source", "url"), "data: source: url needs url (http or https) and sha256"),
@@ -104,6 +114,13 @@ def test_bad_settings_end_with_one_line_that_names_the_key(
     assert words in str(error.value)
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value) or str(error.value).startswith("arms.")
+
+
+def test_a_plastic_arm_is_not_shared_out(tmp_path: Path) -> None:
+    shared: Change = ("train.sharding", "fsdp")
+    load_params(changed(tmp_path, shared))
+    with pytest.raises(InputError, match=r"arms\.ncn\.plasticity: not with train\.sharding fsdp"):
+        load_params(changed(tmp_path, shared, ("arms.ncn", {"plasticity": "gain"})))
 
 
 @pytest.mark.parametrize(

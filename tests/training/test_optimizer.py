@@ -1,6 +1,7 @@
 """The groups of the optimiser: each parameter in one, at its own share of the learning rate."""
 
 import io
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from ncn.settings import Params
 from ncn.settings.parameters import belongs
 from ncn.training.optimizer import make_optimizer, set_learning_rate
 from ncn.training.step import Engine
+from tests.conftest import with_arm
 from tests.training.test_processes import in_two_processes, made, process_group
 from tests.training.test_step import LR, batch, engine, weights
 
@@ -51,6 +53,75 @@ def test_a_factor_of_1_leaves_the_groups_as_they_are(tiny: Params, decay: str) -
 
     assert groups({"control": 1.0, "blocks.0": 1.0}) == groups({})
     assert len(groups({})) == (1 if decay == "all" else 2)
+
+
+def plastic(tiny: Params, biases: list[float], **changes: object) -> Engine:
+    """An engine whose static gain of each layer starts at 2 sigmoid(bias)."""
+    arm = {"controller": "static", "signals": ["gain"], "homeostatic_lambda": 0.0, **changes}
+    mine = engine(with_arm(tiny, **arm), "special", dropout=0.0)
+    with torch.no_grad():
+        mine.model.control.output_bias.copy_(torch.tensor(biases))
+    return mine
+
+
+@pytest.mark.parametrize("decay", ["all", "matrices"])
+def test_a_layer_moves_by_the_mean_of_its_signal(tiny: Params, decay: str) -> None:
+    biases = [0.0, 1.0, *[0.0] * (tiny.model.n_layers - 2)]
+    train = tiny.model_copy(update={"train": tiny.train.model_copy(update={"decay": decay})})
+    plain, mine = (moved(plastic(train, biases, plasticity=each)) for each in ("none", "gain"))
+    factor = 2 * torch.tensor(1.0).sigmoid()
+    for name, step in plain.items():
+        if name.startswith("blocks.1."):
+            torch.testing.assert_close(mine[name], factor * step, rtol=1e-3, atol=1e-7)
+        else:
+            assert torch.equal(mine[name], step), name
+
+
+def test_the_neutral_signal_trains_as_without_plasticity(tiny: Params) -> None:
+    biases = [0.0] * tiny.model.n_layers
+    plain, mine = (moved(plastic(tiny, biases, plasticity=each)) for each in ("none", "gain"))
+    assert all(torch.equal(mine[name], plain[name]) for name in plain)
+
+
+def test_the_mean_is_of_the_whole_batch_however_it_is_cut(tiny: Params) -> None:
+    settings = with_arm(tiny, salience="causal", plasticity="ffn_gate")
+    whole, cut = (
+        engine(settings, "special", 0.0, micro_batch_size=size, grad_accum_steps=8 // size)
+        for size in (8, 2)
+    )
+    for number in range(3):
+        assert cut.step(batch(number), LR) == pytest.approx(whole.step(batch(number), LR), rel=1e-5)
+    rates = [[group["lr"] for group in each._optimizer.param_groups] for each in (cut, whole)]
+    assert rates[0] == pytest.approx(rates[1], rel=1e-6)
+    assert len({round(rate / LR, 4) for rate in rates[0]}) == 1 + tiny.model.n_layers
+
+
+def test_plasticity_goes_on_from_a_saved_state_to_the_bit(tiny: Params) -> None:
+    settings = with_arm(tiny, salience="causal", plasticity="gain")
+    undisturbed, interrupted, resumed = (engine(settings, "special") for _ in range(3))
+    for number in range(2):
+        interrupted.step(batch(number), LR)
+    resumed.load_state_dict(interrupted.state_dict())
+    expected = [undisturbed.step(batch(number), LR) for number in range(4)]
+    assert [resumed.step(batch(number), LR) for number in range(2, 4)] == expected[2:]
+    assert torch.equal(weights(resumed.model), weights(undisturbed.model))
+
+
+def plastic_in_processes(params: Params) -> Any:
+    torch.set_num_threads(1)
+    with process_group(CPU):
+        mine = made(params, "special", True)
+        results = [mine.step(batch(number), LR) for number in range(3)]
+        return results, weights(mine.model)
+
+
+def test_two_processes_are_plastic_as_one(tiny: Params) -> None:
+    settings = with_arm(tiny, salience="causal", plasticity="gain")
+    expected, alone = plastic_in_processes(settings)
+    results, together = in_two_processes(plastic_in_processes, settings)
+    for mine, theirs in zip(results, expected, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-12)
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
 
 
 def test_decay_and_factor_cut_the_parameters_into_groups_of_their_own(tiny: Params) -> None:

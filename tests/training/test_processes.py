@@ -21,6 +21,7 @@ from ncn.training.processes import (
     share_of,
 )
 from ncn.training.step import Engine
+from tests.conftest import with_arm
 from tests.training.test_step import LR, batch, engine, weights
 
 CPU = torch.device("cpu")
@@ -60,6 +61,25 @@ def trained(params: Params, arm: str, double: bool, changes: dict[str, Any]) -> 
 def test_two_processes_train_as_one(tiny: Params, arm: str, sharding: str) -> None:
     expected, alone = trained(tiny, arm, True, {})
     results, together = in_two_processes(trained, tiny, arm, True, {"sharding": sharding})
+    for mine, theirs in zip(results, expected, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-12)
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sharding"),
+    [
+        ({"phasic": "layer", "signals": ["gain", "dropout", "norm_film"]}, "none"),
+        ({"phasic": "layer", "signals": ["gain", "dropout", "norm_film"]}, "fsdp"),
+        ({"controller": "recurrent"}, "fsdp"),
+    ],
+)
+def test_two_processes_train_a_mechanism_as_one(
+    tiny: Params, changes: dict[str, Any], sharding: str
+) -> None:
+    params = with_arm(tiny, salience="causal", **changes)
+    expected, alone = trained(params, "special", True, {})
+    results, together = in_two_processes(trained, params, "special", True, {"sharding": sharding})
     for mine, theirs in zip(results, expected, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-12)
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
