@@ -14,6 +14,7 @@ from ncn.common.paths import (
     BRAIN_SCAN,
     CLAIMS,
     COMPARISON,
+    CONDITIONAL,
     CONVERGENCE,
     CURVES,
     DIFFERENCES,
@@ -34,6 +35,7 @@ from ncn.common.paths import (
     training_metrics,
 )
 from ncn.common.tsv import write_tsv
+from ncn.conditional.curves import ALL, CHOICES, LOW, RANDOM
 from ncn.report.inputs import has_control
 from ncn.settings import Params
 from ncn.signals import SIGNALS
@@ -142,6 +144,35 @@ def robustness_of(params: Params) -> dict[str, Any]:
         "overlap": overlap,
         "arms": {arm: each for arm in params.arms if arm != "baseline"},
         "in_words": ["No arm's validation loss ends above its lowest."],
+    }
+
+
+def conditional_of(params: Params) -> dict[str, Any]:
+    """An arm with branches left out, and with its keys and values compressed."""
+    losses = {each: [0.0123 * (n + 1), -0.001, 0.05] for n, each in enumerate(CHOICES)}
+    flops = dict.fromkeys(CHOICES, 1_234_567.0)
+    below = params.conditional.skip_below
+    points = [
+        {"below": eps, "share": eps / (1 + eps), "by_seed": [eps / (1 + eps)]}
+        | {"flops_per_token": flops, "loss": losses}
+        for eps in below
+    ]
+    ways = [(ALL, 8, 0), (ALL, 4, 0), (LOW, 4, 0), (LOW, 4, 8), (RANDOM, 4, 0), (RANDOM, 4, 8)]
+    caches = [
+        {"states": states, "bits": bits, "others": others, "share": 0.5}
+        | {"bytes_per_token": 100.0 * (bits + others), "loss": [0.0321, 0.0123, 0.0456]}
+        for states, bits, others in ways
+    ]
+    return {
+        "arm": "ncn",
+        "seeds": params.seeds,
+        "sequences": 8,
+        "tokens": 128,
+        "loss": 1.23456,
+        "flops_per_token": 2_345_678,
+        "skipping": {"feed_forward": points, "layer": points},
+        "caches": caches,
+        "in_words": ["ncn without 44 % of its layers (eps 0.8): more."],
     }
 
 
@@ -309,6 +340,7 @@ def write_results(params: Params) -> None:
     write_tsv(DIFFERENCES, as_table(read_json(COMPARISON)))
     write_json(TUNING, tuning_of(params))
     write_json(ROBUSTNESS, robustness_of(params))
+    write_json(CONDITIONAL, conditional_of(params))
     write_json(SCALING, studies())
     write_json(BENCHMARK, {"machine": {"device": "CPU"}, "training_step": {"arms": {}}})
     texts = {run: f" a tale by {run} <b>" for run in runs}

@@ -12,6 +12,7 @@ from ncn.common.errors import InputError
 from ncn.common.files import read_json
 from ncn.common.paths import (
     COMPARISON,
+    CONDITIONAL,
     CONVERGENCE,
     CURVES,
     FIGURES,
@@ -23,6 +24,7 @@ from ncn.common.paths import (
 )
 from ncn.common.tsv import read_tsv
 from ncn.figures.brain_scan import draw_scans
+from ncn.figures.conditional import draw_conditional
 from ncn.figures.convergence import draw_convergence
 from ncn.figures.curves import draw_curves
 from ncn.figures.result import draw_result
@@ -51,6 +53,7 @@ DRAWN: dict[str, Callable[[Params, float], Figure]] = {
     "brain_scan": lambda params, width: draw_scans(
         read_tsv(SCANS), params.brain_scan.texts[0], width
     ),
+    "conditional": lambda params, width: draw_conditional(read_json(CONDITIONAL), width),
 }
 
 

@@ -20,6 +20,7 @@ from ncn.generation.sampling import Sampling
 from ncn.generation.text import continue_texts, encode_prompt, stream_text
 from ncn.model import LanguageModel, load_model
 from ncn.model.device import pick_device
+from ncn.model.skipping import FORMS
 from ncn.settings import END_OF_TEXT
 
 VOCABULARY = "vocab.json"  # beside a model: the tokenizer came along, as from the hub
@@ -40,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--salience", choices=("causal", "reactive"), help="another than the model's own")
     add("--weights", choices=WEIGHTS, default="fp32", help="int8: faster, one prompt, on a CPU")
     add("--refresh", metavar="WHEN", default="1", help="of c: every N tokens, or entropy:NATS")
+    add("--skip-below", metavar="EPS", type=float, help="leave out what gate times gain so lowers")
+    add("--skip", choices=FORMS, default=FORMS[0], help="of a token, with that (%(default)s)")
     add("--task", metavar="N", type=int, help="of a model with ncn.tasks: the text file's number")
     add("--slider", metavar="NAME=X", action="append", default=[], help="X sd from the mean")
     add("--tokenizer", metavar="DIR", help=f"the model's (its own folder, or {TOKENIZER})")
@@ -130,6 +133,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     prompts = read_prompts(arguments.prompts_file) if several else [_typed(arguments.prompt)]
     model, tokenizer = load_with_tokenizer(arguments.model, arguments.tokenizer)
+    model.skip_below(arguments.skip_below, arguments.skip, arguments.model)
     sliders = _read_sliders(arguments.slider)
     conditions = conditions_of(model, arguments.task, sliders)
     for note in _slider_notes(model, sliders):

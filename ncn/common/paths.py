@@ -26,6 +26,7 @@ CONVERGENCE = Path("metrics/convergence.json")
 SCALING = Path("metrics/scaling.json")
 BRAIN_SCAN = Path("metrics/brain_scan.json")
 SCAN_TESTS = Path("metrics/brain_scan_tests.json")
+CONDITIONAL = Path("metrics/conditional.json")
 SAMPLES = Path("metrics/samples.json")
 BENCHMARK = Path("metrics/benchmark.json")  # by `make bench`, not by a stage
 BENCHMARK_TABLE = Path("metrics/benchmark.md")
@@ -41,6 +42,7 @@ SCANS = Path("plots/brain_scan/scan.tsv")
 SCAN_TABLES = {
     name: Path(f"plots/brain_scan/{name}.tsv") for name in ("tokens", "layers", "losses", "heads")
 }
+CONDITIONAL_TABLE = Path("plots/conditional.tsv")
 FIGURES = Path("plots/figures")  # NAME.svg and NAME.png
 REPORT = Path("plots/report.html")
 

@@ -107,7 +107,7 @@ class OneToken:
         model, n_heads = self._model, self._model.config.n_heads
         place = self._cache.length
         x = model.embedding.weight[token[0]] + model.positions.weight[place]  # [1, D]
-        scales = self._scales(x, salience, conditions)
+        scales, skip = self._scales(x, salience, conditions), model.skip
         for layer, past, scale in zip(self._layers, self._cache.layers, scales, strict=True):
             queries, attention, feed_forward = scale
             qkv = layer.qkv.product(x, norm_of(x)).view(3, 1, n_heads, 1, -1)
@@ -115,13 +115,17 @@ class OneToken:
             past.keys.select(2, place).copy_(k.select(2, 0))
             past.values.select(2, place).copy_(v.select(2, 0))
             past.length = place + 1
-            heads = F.scaled_dot_product_attention(
-                q,
-                past.keys.narrow(2, 0, place + 1),
-                past.values.narrow(2, 0, place + 1),
-                scale=queries / math.sqrt(q.shape[-1]),
-            )
-            x = layer.out.added(x, heads.view(1, -1), attention)
+            attends, feeds = (True, True) if skip is None else skip.keeps(attention, feed_forward)
+            if attends:
+                heads = F.scaled_dot_product_attention(
+                    q,
+                    past.keys.narrow(2, 0, place + 1),
+                    past.values.narrow(2, 0, place + 1),
+                    scale=queries / math.sqrt(q.shape[-1]),
+                )
+                x = layer.out.added(x, heads.view(1, -1), attention)
+            if not feeds:
+                continue
             up = layer.up.added(layer.up_bias, x, norm_of(x))
             x = torch.add(x, layer.down_bias, alpha=feed_forward)
             x = layer.down.added(x, F.gelu(up), feed_forward)

@@ -52,6 +52,11 @@ def scales_at(site: Site, signals: Mapping[str, Tensor | None]) -> Scales:
     return scales
 
 
+def at(x: Tensor, positions: Tensor) -> Tensor:
+    """x [B, T, ...] at positions [B, n]: [B, n, ...]."""
+    return x[torch.arange(len(x), device=x.device)[:, None], positions]
+
+
 class KeyValues:
     """Keys and values of one layer, [B, H, T, K] each: room for the whole context, filled in place.
 
@@ -129,11 +134,13 @@ class Attention(Layer):
         outputs: Scales = NEUTRAL,
         past: KeyValues | None = None,
         measure: bool = False,
+        asking: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """x [B, T, D] -> [B, T, D]; x continues `past`.
 
         `queries` scales the queries; of `outputs`, what is one number a head scales each head's
-        output. With `measure` also the attention entropy [B, T], else None.
+        output. With `measure` also the attention entropy [B, T], else None. With `asking` [B, n],
+        positions of x, only these attend, to the keys of all: [B, n, D], and `outputs` is theirs.
         """
         q, k, v = split_heads(self.qkv(x), self.n_heads, queries)  # [B, T, H, K]
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # [B, H, T, K]
@@ -143,7 +150,12 @@ class Attention(Layer):
         mask = None
         if start and q.shape[2] > 1:  # is_causal would align the first query with the first key
             mask = q.new_ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(start)
-        heads = F.scaled_dot_product_attention(q, k, v, mask, is_causal=start == 0)
+        if asking is not None:
+            places = asking[:, None, :, None]  # [B, 1, n, 1]
+            q = q.gather(2, places.expand(-1, q.shape[1], -1, q.shape[3]))
+            mask = torch.arange(k.shape[2], device=k.device) <= start + places  # [B, 1, n, T]
+        causal = start == 0 and mask is None
+        heads = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
         entropy = attention_entropy(q, k) if measure else None
         heads = heads.transpose(1, 2)  # [B, T, H, K]
         if (scale := outputs.get("head")) is not None:
@@ -191,23 +203,50 @@ class Block(Layer):
         """x [B, T, D] -> [B, T, D], with the layer's signals by name: [B, T], or [B, T, W] of wider
         ones; one that is None or absent is neutral. The rest: see `Attention`.
         """
-        start, normed = x, self.attention_norm(x)
-        film = scales_at("norms", signals).get("rank")
-        if film is not None and self.film is not None:
-            normed = modulated(normed, film, self.film.attention)
+        attended, entropy = self.attended(x, signals, past, measure)
+        return self.gated(x, self.fed(attended, signals), signals), entropy
+
+    def attended(
+        self,
+        x: Tensor,
+        signals: Mapping[str, Tensor | None],
+        past: KeyValues | None = None,
+        measure: bool = False,
+        asking: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """x [B, T, D] with attention added; the rest: see `Attention`.
+
+        With `asking` [B, n], positions: [B, n, D], only these.
+        """
+        normed = self._filmed(self.attention_norm(x), "attention", signals)
         queries = self._scales("queries", normed, signals)
-        attention = self._scales("attention", normed, signals)
-        attended, entropy = self.attention(normed, queries, attention, past, measure)
-        x = self._added(x, self._dropped(attended, signals), attention)
-        normed = self.feed_forward_norm(x)
-        if film is not None and self.film is not None:
-            normed = modulated(normed, film, self.film.feed_forward)
+        mine, asker = signals, normed
+        if asking is not None:
+            mine = {k: at(each, asking) for k, each in signals.items() if each is not None}
+            x, asker = at(x, asking), at(normed, asking)
+        attention = self._scales("attention", asker, mine)
+        attended, entropy = self.attention(normed, queries, attention, past, measure, asking)
+        return self._added(x, self._dropped(attended, mine), attention), entropy
+
+    def fed(self, x: Tensor, signals: Mapping[str, Tensor | None]) -> Tensor:
+        """x [B, T, D] with the feed-forward added; each token by itself."""
+        normed = self._filmed(self.feed_forward_norm(x), "feed_forward", signals)
         fed = self._dropped(self.feed_forward(normed, scales_at("slope", signals)), signals)
-        x = self._added(x, fed, self._scales("feed_forward", normed, signals))
-        if (depth := scales_at("layer", signals).get("layer")) is not None:
-            # lerp is exactly x at 1; start + (x - start) is not
-            x = torch.lerp(start, x, depth[..., None].to(x.dtype))
-        return x, entropy
+        return self._added(x, fed, self._scales("feed_forward", normed, signals))
+
+    def gated(self, start: Tensor, x: Tensor, signals: Mapping[str, Tensor | None]) -> Tensor:
+        """The layer's output [B, T, D], from its input `start` and what its branches made of it."""
+        if (depth := scales_at("layer", signals).get("layer")) is None:
+            return x
+        # lerp is exactly x at 1; start + (x - start) is not
+        return torch.lerp(start, x, depth[..., None].to(x.dtype))
+
+    def _filmed(self, normed: Tensor, branch: str, signals: Mapping[str, Tensor | None]) -> Tensor:
+        """What a branch reads [B, T, D], with the gain and bias of its norm that signals set."""
+        film = scales_at("norms", signals).get("rank")
+        if film is None or self.film is None:
+            return normed
+        return modulated(normed, film, self.film.get_submodule(branch))
 
     def _scales(self, site: Site, normed: Tensor, signals: Mapping[str, Tensor | None]) -> Scales:
         """What scales a site of a branch that reads `normed` [B, T, D]: signals and modulator."""

@@ -19,6 +19,7 @@ from ncn.corpus.conditions import NO_CONDITIONS, Conditions
 from ncn.layers import Layer, RMSNorm, embedding
 from ncn.model.blocks import Block, Cache
 from ncn.model.norm_film import NormFilm
+from ncn.model.skipping import Form, Skip, refuse_skipping
 from ncn.settings import ModelConfig, Salience
 from ncn.signals import SIGNALS, Signal
 
@@ -33,9 +34,13 @@ def run_as_it_is(block: nn.Module, *inputs: Any, **signals: Any) -> tuple[Tensor
 class LanguageModel(Layer):
     """tokens [B, T] -> logits [B, T, V]. Build one with `build_model`.
 
-    kernels: which form of the kernels it runs through, see `kernels.dispatch.resolve`. How a model
-    is computed is not part of what it is: neither its configuration nor its files know of it.
+    kernels: which form of the kernels it runs through, see `kernels.dispatch.resolve`.
+    skip: what it leaves out of a token, see `skip_below`.
+    How a model is computed is not part of what it is: neither its configuration nor its files know
+    of these.
     """
+
+    skip: Skip | None = None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -105,6 +110,23 @@ class LanguageModel(Layer):
         for module in self.modules():
             if isinstance(module, Layer):
                 module.kernels = setting
+
+    def skip_below(
+        self, below: float | None, form: Form = "feed_forward", name: str = "this model"
+    ) -> None:
+        """Leave out of a token, from now on, what weighs less than `below` (`ncn.model.skipping`).
+
+        Args:
+            below: None: nothing.
+            form: what is left out.
+            name: of the model, for the error.
+
+        Raises:
+            InputError: the model has no control network, or one that needs every layer.
+        """
+        if below is not None:
+            refuse_skipping(self.config, form, name)
+        self.skip = None if below is None else Skip(below, form)
 
     @torch.no_grad()
     def signals(
@@ -203,6 +225,8 @@ class LanguageModel(Layer):
         run_block: RunBlock = run_as_it_is,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The last hidden state [B, T, D], and the signals that shaped it as `signals` has them."""
+        if self.skip is not None:
+            run_block = self.skip
         x = self.dropout(self._embedded(tokens, 0 if cache is None else cache.length))
         control = self.control
         output = ControlOutput({})

@@ -24,7 +24,7 @@ class NormFilm(nn.Module):
         self.feed_forward = nn.Linear(NORM_RANK, 2 * d_model, bias=False)
 
 
-def modulated(normed: Tensor, numbers: Tensor, basis: nn.Linear) -> Tensor:
+def modulated(normed: Tensor, numbers: Tensor, basis: nn.Module) -> Tensor:
     """(1 + a) * n + b [B, T, D] of n [B, T, D], for numbers r [B, T, R] and a branch's B."""
     gain, bias = basis((numbers - 1).to(normed.dtype)).to(normed.dtype).chunk(2, -1)
     return (1 + gain) * normed + bias

@@ -19,6 +19,7 @@ from ncn.common.paths import (
     BRAIN_SCAN,
     CLAIMS,
     COMPARISON,
+    CONDITIONAL,
     CONVERGENCE,
     CURVES,
     REQUIREMENTS,
@@ -82,6 +83,7 @@ class Inputs:
     samples: dict[str, dict[str, str]]  # by prompt and run, what follows the prompt
     tuning: dict[str, dict[str, Any]]  # by arm, how its learning rate was found
     robustness: dict[str, Any]  # the differences counted otherwise
+    conditional: dict[str, Any]  # what an arm costs with branches left out, caches compressed
     studies: dict[str, dict[str, Any]]  # by study, what its frozen sizes show
     benchmark: dict[str, Any]
     meta: dict[str, Any]  # of data/tokens
@@ -196,6 +198,7 @@ def _gathered(params: Params) -> Inputs:
         samples=entry(read(SAMPLES), "samples", SAMPLES),
         tuning={arm: each for arm, each in read(TUNING).items() if arm in params.arms},
         robustness=read(ROBUSTNESS),
+        conditional=read(CONDITIONAL),
         studies=read(SCALING),
         benchmark=read(BENCHMARK),
         meta=meta,

@@ -22,6 +22,7 @@ from ncn.claims.rule import Judgement
 from ncn.common.errors import InputError
 from ncn.common.files import as_written
 from ncn.common.nested import leaves
+from ncn.conditional.curves import CHOICES
 from ncn.figures.palette import arm_colours
 from ncn.published_run import PUBLISHED_RUN_1, differences_to_published
 from ncn.report.charts import CONFIG, ON_DARK, SCAN_COLOURS
@@ -97,6 +98,7 @@ def _rendered(params: Params, inputs: Inputs) -> str:
         other_score=other_score,
         rows_of=difference_rows,
         views=VIEWS,
+        choices=CHOICES,
         lowest_p=LOWEST_P,
         colours=colours,
         on_dark={arm: ON_DARK.get(colour, colour) for arm, colour in colours.items()},

@@ -1,6 +1,14 @@
 """params.yaml: typed, frozen and checked once, when a stage starts."""
 
-from ncn.settings.analyses import BrainScan, Compare, Convergence, Eval, Generate, Robustness
+from ncn.settings.analyses import (
+    BrainScan,
+    Compare,
+    Conditional,
+    Convergence,
+    Eval,
+    Generate,
+    Robustness,
+)
 from ncn.settings.control import MAX_TASKS, ControlSettings, Salience, Slider
 from ncn.settings.data import (
     END_OF_TEXT,
@@ -29,6 +37,7 @@ __all__ = [
     "Baseline",
     "BrainScan",
     "Compare",
+    "Conditional",
     "ControlSettings",
     "Convergence",
     "Data",

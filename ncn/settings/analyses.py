@@ -1,8 +1,8 @@
 """What trained models are asked: sections `eval` to `generate` of params.yaml."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, StrictInt, StrictStr
+from pydantic import Field, StrictInt, StrictStr, model_validator
 
 from ncn.settings.values import Count, Number, Positive, Settings, Share
 
@@ -49,6 +49,23 @@ class BrainScan(Settings):
     sequences: Annotated[StrictInt, Field(ge=4)]
     initialisations: Annotated[StrictInt, Field(ge=2)]
     word: Annotated[StrictStr, Field(pattern=r"^\S+$")]
+
+
+class Conditional(Settings):
+    """What is left out of the first arm that has a gate, and in how many bits its caches are."""
+
+    sequences: Annotated[StrictInt, Field(ge=2)]
+    skip_below: list[Positive] = Field(min_length=1)
+    bits: list[Annotated[StrictInt, Field(ge=2, le=8)]] = Field(min_length=1)
+    low_share: Share
+
+    @model_validator(mode="after")
+    def _each_is_tried_once(self) -> Self:
+        for name in ("skip_below", "bits"):
+            values = getattr(self, name)
+            if len({*values}) < len(values):
+                raise ValueError(f"{name}: {values} name one value twice")
+        return self
 
 
 class Generate(Settings):

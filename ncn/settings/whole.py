@@ -7,7 +7,15 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import AfterValidator, Field, StrictInt, StrictStr, model_validator
 
 from ncn.common.errors import InputError
-from ncn.settings.analyses import BrainScan, Compare, Convergence, Eval, Generate, Robustness
+from ncn.settings.analyses import (
+    BrainScan,
+    Compare,
+    Conditional,
+    Convergence,
+    Eval,
+    Generate,
+    Robustness,
+)
 from ncn.settings.control import ControlSettings
 from ncn.settings.data import Data, Split, Text, Tokenizer
 from ncn.settings.model import Baseline, Model, check_heads
@@ -63,6 +71,7 @@ class Params(Settings):
     robustness: Robustness
     convergence: Convergence
     brain_scan: BrainScan
+    conditional: Conditional
     generate: Generate
 
     @model_validator(mode="before")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ncn.benchmark import kernels as benchmark_kernels
+from ncn.benchmark import skipping as benchmark_skipping
 from ncn.benchmark import training as benchmark_training
 from ncn.benchmark.generation import generating_table, read_weights
 from ncn.benchmark.kernels import (
@@ -15,6 +16,7 @@ from ncn.benchmark.kernels import (
 )
 from ncn.benchmark.start_up import STARTS, processor_seconds
 from ncn.model import build_model
+from ncn.model.skipping import FORMS
 from ncn.settings import Params
 from tests.parity import DEVICE
 
@@ -127,3 +129,36 @@ def test_every_start_ends_well(code: str) -> None:
     compile(code, "start", "exec")
     if code != STARTS["to the first step of train"]:  # which takes long
         assert 0 < processor_seconds(code) < 60
+
+
+def test_skipping_is_timed_beside_the_same_pass_with_all(
+    tiny: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark_skipping, "BATCHES", {1: 2, 3: 2})
+    monkeypatch.setattr(benchmark_skipping, "LENGTH", 40)
+    monkeypatch.setattr(benchmark_skipping, "FIRST", 8)
+    figures = benchmark_skipping.skipping(tiny, torch.device("cpu"), vocabulary=97)
+    asked = [
+        (batch, way, form, share)
+        for batch in (1, 3)
+        for way in ("whole text", "token by token")
+        for form in FORMS
+        for share in (0, 0.25, 0.5, 0.75)
+    ]
+    for row, (batch, way, form, share) in zip(figures["rows"], asked, strict=True):
+        assert (row["batch"], row["way"], row["form"]) == (batch, way, form)
+        assert row["share"] == pytest.approx(share, abs=0.01)
+        assert min(row["seconds"], row["plain"], row["ratio"]) > 0
+    assert benchmark_skipping.skipping(tiny, torch.device("cuda")) == {}
+
+
+def test_a_share_that_takes_longer_is_said_to_lose() -> None:
+    row = {"way": "whole text", "batch": 32, "form": "feed_forward", "share": 0.5}
+    slow = row | {"seconds": 0.011, "plain": 0.010, "ratio": 1.1}
+    rows = [slow, slow | {"seconds": 0.008, "ratio": 0.8}]
+    figures = {"arm": "ncn_causal", "length": 256, "steps": 32, "first": 16, "rows": rows}
+    lines = benchmark_skipping.skipping_table(figures)
+    start = "| whole text | 32 | feed-forward | 50% |"
+    assert f"{start} 11.0 | 10.0 | 1.100 | loses 10% |" in lines
+    assert f"{start} 8.0 | 10.0 | 0.800 | saves 20% |" in lines
+    assert "no GPU" in "\n".join(benchmark_skipping.skipping_table({}))

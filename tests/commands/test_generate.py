@@ -115,6 +115,24 @@ def test_weights_in_int8_write_a_text_of_their_own(run: Run) -> None:
     assert rounded != as_it_is
 
 
+def test_what_is_skipped_reaches_the_model_and_needs_a_control_network(
+    run: Run, tmp_path: Path, tiny: Params
+) -> None:
+    plain = ("--prompt", "Once", "--max-new-tokens", "35", "--temperature", "0")
+    texts = [
+        run(*plain, *options)
+        for options in (
+            (), ("--skip-below", "0"), ("--skip-below", "0.9"),
+            ("--skip-below", "0.9", "--skip", "layer"),
+        )
+    ]  # fmt: skip
+    assert texts[0] == texts[1]
+    assert len(set(texts)) == 3
+    save_model(build_model(tiny, "baseline", 290), tmp_path / "baseline-1")
+    with pytest.raises(SystemExit, match=r"error: .*/baseline-1: no control network, so no gate"):
+        run(*plain, "--skip-below", "0.5", model=tmp_path / "baseline-1")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

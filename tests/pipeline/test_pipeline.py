@@ -31,7 +31,9 @@ from tests.project import Project, copied, fresh_clone, isolated
 
 ARMS = ("baseline", "ncn", "ncn_causal")
 # Not `scaling`, which is of studies alone.
-AFTER_EVALUATION = {"compare", "robustness", "convergence", "brain_scan", "generate", "report"}
+AFTER_EVALUATION = {
+    "compare", "robustness", "convergence", "brain_scan", "conditional", "generate", "report",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,7 @@ def test_a_fresh_clone_sees_that_nothing_changed(project: Project, tmp_path: Pat
     clone = Project(tmp_path / "clone", project.environment)
     lines = clone.run("dvc", "repro", "--dry", "--allow-missing").splitlines()
     stages = [line for line in lines if line.startswith("Stage")]
-    assert len(stages) == 18
+    assert len(stages) == 19
     assert all("didn't change, skipping" in line for line in stages)
 
 
@@ -109,7 +111,7 @@ def test_a_second_run_from_nothing_makes_the_same_lock(project: Project, tmp_pat
     project.run("git", "clone", "-q", str(project.folder), str(tmp_path / "clone"))
     clone = Project(tmp_path / "clone", project.environment)
     # Forced: files in git (metrics, plots) would let a plain repro skip the later stages.
-    assert len(ran(clone.run("dvc", "repro", "--force"))) == 18
+    assert len(ran(clone.run("dvc", "repro", "--force"))) == 19
     assert clone.lock == project.lock
     assert clone.run("git", "status", "--porcelain") == ""
 

@@ -13,8 +13,8 @@ from tests.pipeline.rooms import modules
 STAGES = sorted(
     file.stem for file in modules() if file.parts[0] == "stages" and file.stem != "__init__"
 )
-MODELS = {"tune", "train", "evaluate", "robustness", "brain_scan", "generate"}
-FIGURES = {"compare", "robustness", "convergence", "scaling", "brain_scan"}
+MODELS = {"tune", "train", "evaluate", "robustness", "brain_scan", "conditional", "generate"}
+FIGURES = {"compare", "robustness", "convergence", "scaling", "brain_scan", "conditional"}
 # What takes long to import, and the stages that may. The rest is imported where it is needed.
 LOADED_BY = {
     "torch": MODELS,

@@ -17,6 +17,7 @@ from ncn.common.paths import (
     BRAIN_SCAN,
     CLAIMS,
     COMPARISON,
+    CONDITIONAL,
     CONVERGENCE,
     CURVES,
     DIFFERENCES,
@@ -34,6 +35,7 @@ from ncn.common.paths import (
     training_metrics,
 )
 from ncn.common.tsv import read_tsv, write_tsv
+from ncn.conditional.curves import NOTHING
 from ncn.figures.palette import arm_colours
 from ncn.published_run import PUBLISHED_SETTINGS
 from ncn.report import page_charts as report_charts
@@ -342,6 +344,18 @@ def test_json_of_another_shape_is_named_and_not_raised(params: Params, content: 
     no_studies = {SCALING} if content == "{}" else set()  # which is no gap
     assert named == set(paths) - no_studies
     assert page_of(params).row("baseline")[2] == "–"
+
+
+def test_what_is_left_out_by_the_gate_is_beside_what_is_left_out_otherwise(params: Params) -> None:
+    page = page_of(params)
+    three = ["0.01230−0.001 to 0.05", "0.0246", "0.0369"]
+    row = page.row("feed-forward")
+    assert row[1:4] == [f"{params.conditional.skip_below[0]:g}", "16.67", "1,234,567"]
+    assert [cell[:6] for cell in row[4:]] == [f"+{each[:5]}" for each in three]
+    (mixed,) = [each for each in page.rows if each[:3] == ["low precision", "4", "8"]]
+    assert mixed[3] == "1,200"
+    edit(CONDITIONAL, lambda found: found.update(NOTHING))
+    assert not [each for each in page_of(params).rows if each[:1] == ["feed-forward"]]
 
 
 @pytest.mark.parametrize("key", ["val_loss", "val_ppl", "future_leak", "delta_ppl_low"])

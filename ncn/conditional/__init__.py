@@ -1,0 +1,1 @@
+"""Conditional compute: what skipping branches and compressing caches costs a trained model."""
