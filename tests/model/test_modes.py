@@ -199,6 +199,7 @@ def test_signals_stay_in_range_and_the_unused_are_neutral(mode: str) -> None:
     control = model.config.control
     lower = {"gain": 0.0, "precision": 0.01, "activation_slope": 0.5}
     upper = {"gain": 2.0, "precision": 4.0, "activation_slope": 1.5, "norm_film": 2.0}
+    upper["router"] = 2.0
     if control is not None and control.gain == "shifted":
         lower["gain"], upper["gain"] = 0.5, 1.5
     if control is not None:
