@@ -31,6 +31,8 @@ PUBLISHED_SETTINGS: dict[str, Any] = {
     "model.context_length": 512,
     "model.dropout": 0.1,
     "model.modulator": "none",
+    "model.experts": 1,
+    "model.experts_per_token": 1,
     "train.epochs": 1,
     "train.lr": 6e-4,
     "train.lr_scale": {},  # factors other than 1
@@ -63,7 +65,7 @@ PUBLISHED_ROWS = {"train": 1_016_288, "val": 53_488}
 FREE_SETTINGS = {
     "data.stories", "data.path", "data.url", "data.sha256", "data.bytes", "data.hub",
     "tokenizer.vocab_size", "tokenizer.path", "tokenizer.hub",
-    "split.unit", "ncn.controller", "ncn.salience", "ncn.init", "ncn.frozen",
+    "split.unit", "model.balance", "ncn.controller", "ncn.salience", "ncn.init", "ncn.frozen",
     "train.micro_batch_size", "train.grad_accum_steps", "train.precision", "train.checkpointing",
     "train.compile", "train.threads", "train.processes", "train.sharding", "train.kernels",
     "train.log_every", "train.validation",

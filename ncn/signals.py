@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 # Numbers a token and layer: one; one for each attention head; one for each element of the width; a
-# few that a learned matrix spreads over it.
-Width = Literal["layer", "head", "vector", "rank"]
+# few that a learned matrix spreads over it; one for each expert of the feed-forward.
+Width = Literal["layer", "head", "vector", "rank", "expert"]
 NORM_RANK = 4  # those few: with their matrices 0.15 % of the parameters at published size
 # What a signal multiplies: the queries, a branch's output, what the whole layer adds to its input,
-# the slope of the feed-forward's activation, the noise on both branches in training; or sets: gain
-# and bias of the layer's norms.
-Site = Literal["queries", "attention", "feed_forward", "layer", "slope", "noise", "norms"]
+# the slope of the feed-forward's activation, the noise on both branches in training, the odds of an
+# expert; or sets: gain and bias of the layer's norms.
+Site = Literal[
+    "queries", "attention", "feed_forward", "layer", "slope", "noise", "norms", "routing"
+]  # fmt: skip
+OWN_SITES: dict[Width, Site] = {"rank": "norms", "expert": "routing"}
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class Signal:
 
     Raises:
         ValueError: one number a head is declared for the feed-forward, which has no heads; or more
-            than one number for a whole layer, a slope or the noise; or one of the width rank and
-            the site norms without the other.
+            than one number for a whole layer, a slope or the noise; or one of a width and a site
+            that belong together without the other.
     """
 
     name: str
@@ -64,16 +67,18 @@ class Signal:
                 f"signal {self.name}: width {self.width} at the site {min(single)}, which takes one"
                 " number; allowed is layer"
             )
-        spread = self.width == "rank" or "norms" in self.sites
-        if spread and (self.width, self.sites) != ("rank", ("norms",)):
-            raise ValueError(
-                f"signal {self.name}: width {self.width} at {', '.join(self.sites)}; the width rank"
-                " goes with the site norms alone"
-            )
+        for width, site in OWN_SITES.items():
+            mine = self.width == width or site in self.sites
+            if mine and (self.width, self.sites) != (width, (site,)):
+                raise ValueError(
+                    f"signal {self.name}: width {self.width} at {', '.join(self.sites)}; the width"
+                    f" {width} goes with the site {site} alone"
+                )
 
-    def columns(self, n_heads: int, d_model: int) -> int:
+    def columns(self, n_heads: int, d_model: int, experts: int = 1) -> int:
         """How many numbers a token and layer it is."""
-        return {"layer": 1, "head": n_heads, "vector": d_model, "rank": NORM_RANK}[self.width]
+        widths: dict[Width, int] = {"layer": 1, "head": n_heads, "vector": d_model}
+        return (widths | {"rank": NORM_RANK, "expert": experts})[self.width]
 
 
 SIGNALS = {
@@ -163,6 +168,17 @@ SIGNALS = {
             start=0.0,
             scale=(0.0, 2.0),
             width="rank",
+            further=True,
+        ),
+        Signal(
+            name="router",
+            symbol="ρ",
+            words="odds of an expert",
+            transformations=("2sigmoid",),
+            sites=("routing",),
+            start=0.0,
+            scale=(0.0, 2.0),
+            width="expert",
             further=True,
         ),
     )

@@ -23,7 +23,8 @@ def outputs(config: ModelConfig) -> dict[str, Output]:
         transformation = signal.transformations[0]
         if len(signal.transformations) > 1:
             transformation = getattr(config.control, signal.name, transformation)
-        made[signal.name] = transformation, signal.columns(config.n_heads, config.d_model)
+        width = signal.columns(config.n_heads, config.d_model, config.experts)
+        made[signal.name] = transformation, width
     return made
 
 

@@ -141,7 +141,7 @@ def stream(
     else:
         raise InputError(
             f"weights {weights}: allowed for one text, on a CPU, of a model with one number a layer"
-            " for each signal and without attention entropy or a modulator"
+            " for each signal and without attention entropy, a modulator or experts"
         )
     cache = model.make_cache(batch) if cached else None
     one_token = partial(OneToken, model, cache, weights) if by_token and cache else None

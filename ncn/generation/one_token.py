@@ -48,6 +48,7 @@ def suits(model: LanguageModel, batch: int) -> bool:
         and model.embedding.weight.dtype in (torch.float32, torch.float64)
         and model.backend(model.embedding.weight) != "triton"
         and model.config.modulator == "none"
+        and model.config.experts == 1
         and not (control is not None and (control.by_layer or control.controller == "recurrent"))
         and all(SIGNALS[name].width == "layer" for name in signals)
         and all({*SIGNALS[name].sites} <= {*SITES, *IN_TRAINING} for name in signals)

@@ -11,7 +11,8 @@ The preprint (eq. 8-12) has a_queries = beta, a_attention = g, a_feed_forward = 
 with one number a head scales that head: its queries, or its output before the heads are joined.
 Without a control network every signal is neutral and costs nothing. A rival of the control network
 (`ncn.model.rivals`) multiplies the same sites. A signal of the norms changes what RMSNorm gives to
-both branches (`ncn.model.norm_film`).
+both branches (`ncn.model.norm_film`), one of the routing which experts serve a token
+(`ncn.model.experts`).
 
 A dropout rate of its own for each token (section 8) is, in training alone, noise on both branches:
 
@@ -35,6 +36,7 @@ from kernels.dispatch import Backend
 from kernels.modulated_add import modulated_add
 from ncn.control.salience import Tonic
 from ncn.layers import Layer, RMSNorm, attention_entropy
+from ncn.model.experts import make_router, weighted
 from ncn.model.norm_film import make_norm_film, modulated
 from ncn.model.rivals import NEUTRAL, Scales, combined, make_modulator
 from ncn.settings import ModelConfig
@@ -164,20 +166,25 @@ class Attention(Layer):
 
 
 class FeedForward(nn.Module):
-    """GELU(x W_1 + b_1) W_2 + b_2; with slopes s, x Phi(s x) = GELU(s x) / s for GELU(x)."""
+    """GELU(x W_1 + b_1) W_2 + b_2; with slopes s, x Phi(s x) = GELU(s x) / s for GELU(x).
+
+    With weights of experts, each hidden unit is multiplied by that of its expert.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.up = nn.Linear(config.d_model, config.d_ff)
         self.down = nn.Linear(config.d_ff, config.d_model)
 
-    def forward(self, x: Tensor, slopes: Scales = NEUTRAL) -> Tensor:
-        """x [B, T, D] -> [B, T, D]."""
+    def forward(self, x: Tensor, slopes: Scales = NEUTRAL, experts: Tensor | None = None) -> Tensor:
+        """x [B, T, D] -> [B, T, D]; the weights of experts are [B, T, E]."""
         up = self.up(x)
         if (slope := slopes.get("layer")) is None:
-            return self.down(F.gelu(up))
-        slope = slope[..., None].to(up.dtype)
-        return self.down(F.gelu(slope * up) / slope)
+            hidden = F.gelu(up)
+        else:
+            slope = slope[..., None].to(up.dtype)
+            hidden = F.gelu(slope * up) / slope
+        return self.down(hidden if experts is None else weighted(hidden, experts))
 
 
 class Block(Layer):
@@ -192,6 +199,7 @@ class Block(Layer):
         self.dropout = nn.Dropout(config.dropout)
         self.modulator = make_modulator(config)
         self.film = make_norm_film(config)
+        self.router = make_router(config)
 
     def forward(
         self,
@@ -231,8 +239,12 @@ class Block(Layer):
     def fed(self, x: Tensor, signals: Mapping[str, Tensor | None]) -> Tensor:
         """x [B, T, D] with the feed-forward added; each token by itself."""
         normed = self._filmed(self.feed_forward_norm(x), "feed_forward", signals)
-        fed = self._dropped(self.feed_forward(normed, scales_at("slope", signals)), signals)
-        return self._added(x, fed, self._scales("feed_forward", normed, signals))
+        experts = None
+        if self.router is not None:
+            experts = self.router(normed, scales_at("routing", signals).get("expert"))
+        fed = self.feed_forward(normed, scales_at("slope", signals), experts)
+        scales = self._scales("feed_forward", normed, signals)
+        return self._added(x, self._dropped(fed, signals), scales)
 
     def gated(self, start: Tensor, x: Tensor, signals: Mapping[str, Tensor | None]) -> Tensor:
         """The layer's output [B, T, D], from its input `start` and what its branches made of it."""

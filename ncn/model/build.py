@@ -1,5 +1,6 @@
 """The model of an arm: with its control network, or plain and widened to as many parameters."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -47,7 +48,7 @@ def model_config(params: Params, arm: str, vocab_size: int) -> ModelConfig:
     if missing == 0:
         return own
     widening = missing / (size(_widened(own, own.d_ff + 1)) - size(own))
-    multiple = matching.multiple_of
+    multiple = math.lcm(matching.multiple_of, own.experts)
     return _widened(own, max(1, round((own.d_ff + widening) / multiple)) * multiple)
 
 

@@ -7,6 +7,7 @@ forward pass (one for each of the two gradients of a product).
 
 from ncn.control.outputs import columns
 from ncn.control.salience import CHUNK
+from ncn.model.experts import router_flops
 from ncn.model.norm_film import norm_film_flops
 from ncn.model.rivals import modulator_flops
 from ncn.settings import ControlSettings, ModelConfig
@@ -19,7 +20,7 @@ def flops_per_token(config: ModelConfig) -> int:
     attention = 2 * 2 * width * (length + 1) // 2  # scores and values over (T + 1) / 2 positions
     feed_forward = 2 * 2 * width * config.d_ff
     head = 2 * width * config.vocab_size
-    modulated = modulator_flops(config) + norm_film_flops(config)
+    modulated = modulator_flops(config) + norm_film_flops(config) + router_flops(config)
     backbone = config.n_layers * (projections + attention + feed_forward + modulated) + head
     return backbone + (0 if config.control is None else _control(config, config.control))
 

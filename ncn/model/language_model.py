@@ -18,6 +18,7 @@ from ncn.control.outputs import Control, ControlOutput, homeostatic_penalty
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions
 from ncn.layers import Layer, RMSNorm, embedding
 from ncn.model.blocks import Block, Cache
+from ncn.model.experts import imbalance
 from ncn.model.norm_film import NormFilm
 from ncn.model.skipping import Form, Skip, refuse_skipping
 from ncn.settings import ModelConfig, Salience
@@ -149,7 +150,7 @@ class LanguageModel(Layer):
         def neutral(signal: Signal) -> Tensor:
             shape = [*tokens.shape, config.n_layers]
             if signal.width != "layer":
-                shape.append(signal.columns(config.n_heads, config.d_model))
+                shape.append(signal.columns(config.n_heads, config.d_model, config.experts))
             return torch.full(shape, float(signal.neutral), device=tokens.device)
 
         return {
@@ -173,7 +174,8 @@ class LanguageModel(Layer):
         conditions: Conditions = NO_CONDITIONS,
         run_block: RunBlock = run_as_it_is,
     ) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy in nats a token, and the homeostatic penalty to add (eq. 18-19).
+        """Mean cross-entropy in nats a token, and the penalties to add: homeostatic (eq. 18-19) and
+        of experts that are not used alike (`ncn.model.experts`).
 
         Args:
             tokens: [B, T].
@@ -183,9 +185,13 @@ class LanguageModel(Layer):
         """
         hidden, signals = self._hidden(tokens, conditions=conditions, run_block=run_block)
         cross_entropy = self._cross_entropy(hidden, targets, "mean")
-        if not signals or self.config.control is None:
-            return cross_entropy, cross_entropy.new_zeros(())
-        return cross_entropy, homeostatic_penalty(signals, self.config.control)
+        penalty = cross_entropy.new_zeros(())
+        if signals and self.config.control is not None:
+            penalty = homeostatic_penalty(signals, self.config.control)
+        uneven = imbalance(getattr(block, "router", None) for block in self.blocks)
+        if uneven is not None:
+            penalty = penalty + self.config.balance * uneven
+        return cross_entropy, penalty
 
     def token_losses(
         self,

@@ -63,14 +63,15 @@ def write_repository(
 
 
 def loads_in_transformers(config: ModelConfig) -> bool:
-    """Whether `hub_code/` computes such a model: no rival of the control network, no controller
-    with a state, no signals that read a layer's own input or act where it has no site.
+    """Whether `hub_code/` computes such a model: no rival of the control network, no experts, no
+    controller with a state, no signals that read a layer's own input or act where it has no site.
     """
+    plain = config.modulator == "none" and config.experts == 1
     if config.control is None:
-        return config.modulator == "none"
+        return plain
     sites = {site for name in config.control.signals for site in SIGNALS[name].sites}
     control = config.control.controller != "recurrent" and config.control.phasic == "embedding"
-    return control and sites <= COMPUTED and config.modulator == "none"
+    return plain and control and sites <= COMPUTED
 
 
 def transformers_config(config: ModelConfig) -> dict[str, Any]:

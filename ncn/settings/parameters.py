@@ -32,6 +32,7 @@ IN_A_BLOCK = (
     "modulator.attention.down.weight", "modulator.attention.up.weight",  # transponder
     "modulator.feed_forward.down.weight", "modulator.feed_forward.up.weight",
     "modulator.scale",  # rezero, layerscale, temperature
+    "router.scores.weight",  # of a mixture of experts
     "film.attention.weight", "film.feed_forward.weight",  # of the signal norm_film
 )  # fmt: skip
 

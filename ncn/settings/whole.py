@@ -18,7 +18,7 @@ from ncn.settings.analyses import (
 )
 from ncn.settings.control import ControlSettings
 from ncn.settings.data import Data, Split, Text, Tokenizer
-from ncn.settings.model import Baseline, Model, check_heads
+from ncn.settings.model import Baseline, Model, check_heads, check_routing
 from ncn.settings.parameters import check_part
 from ncn.settings.sizes import Size, SizeName, of_its_size
 from ncn.settings.train import Saving, Train, Tune
@@ -42,7 +42,7 @@ ArmName = Annotated[
 # What an arm may change: any setting of these two sections, the rival of the control network, and
 # of training what may suit one form of model better than another.
 ARM_TRAINING = ("lr", "decay", "weight_decay")
-ARM_MODEL = ("modulator",)
+ARM_MODEL = ("modulator", "experts", "experts_per_token")
 ARM_SETTINGS = {
     *ControlSettings.model_fields, *Baseline.model_fields, *ARM_MODEL, *ARM_TRAINING
 }  # fmt: skip
@@ -89,6 +89,10 @@ class Params(Settings):
             raise ValueError(f"seeds {self.seeds} name one seed twice")
         if taken := UNSEEN_BY_DVC & {*self.arms, *self.sizes}:
             raise ValueError(f"{min(taken)}: no arm and no size can have this name: DVC skips it")
+        try:
+            check_routing(self.model.experts, self.ncn)
+        except ValueError as problem:
+            raise ValueError(f"ncn: {problem}") from None
         for arm, changes in self.arms.items():
             if self.tune.lr and "lr" in (changes or {}):
                 raise ValueError(
@@ -110,6 +114,7 @@ class Params(Settings):
                 )
             try:
                 check_heads(self.model.d_model, control)
+                check_routing(self.model_of(arm).experts, control)
             except ValueError as problem:
                 raise ValueError(f"arms.{arm}: {problem}") from None
         return self

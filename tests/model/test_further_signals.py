@@ -24,12 +24,14 @@ FURTHER = {
     "activation_slope": 1,
     "dropout": 1,
     "norm_film": 4,
-}  # columns, with four heads
+    "router": 4,
+}  # columns, with four heads, and four experts where they are routed
 GPT2 = 50_257
 
 
 def arm(name: str) -> dict[str, Any]:
-    return {"salience": "causal", "signals": [name]}
+    experts = {"experts": 4} if name == "router" else {}
+    return {"salience": "causal", "signals": [name], **experts}
 
 
 def tokens(seed: int = 3) -> Tensor:
@@ -48,13 +50,15 @@ def test_those_are_all() -> None:
         ("activation_slope", 1, 0),
         ("dropout", 1, 0),
         ("norm_film", 4, 6 * 2 * 2 * 256 * 4),
+        ("router", 4, 6 * 256 * 4),
     ],
 )
 def test_one_adds_its_rows_to_the_controller_and_no_more(
     published: Params, name: str, columns: int, basis: int
 ) -> None:
     signals = ["gain", "precision", "ffn_gate"]
-    with_it = with_arm(published, signals=[*signals, name], match="none")
+    mine = arm(name) | {"salience": "global", "signals": [*signals, name]}
+    with_it = with_arm(published, **mine, match="none")
     one, whole = (
         model_config(with_arm(published, match="none"), "special", GPT2),
         model_config(with_it, "special", GPT2),
@@ -62,9 +66,9 @@ def test_one_adds_its_rows_to_the_controller_and_no_more(
     assert parameter_count(one) == 18_007_762
     assert parameter_count(whole) == 18_007_762 + 6 * columns * (64 + 1) + basis
     assert flops_per_token(whole) - flops_per_token(one) == 2 * 64 * 6 * columns + 2 * basis
-    matched = with_arm(published, signals=[*signals, name], match="parameters", multiple_of=1)
+    matched = with_arm(published, **mine, match="parameters", multiple_of=1)
     size = parameter_count(model_config(matched, "special", GPT2))
-    assert abs(size - 18_007_762) <= 6 * 513 / 2
+    assert abs(size - 18_007_762) <= mine.get("experts", 1) * 6 * 513 / 2
 
 
 @pytest.mark.parametrize("name", FURTHER)
@@ -236,7 +240,7 @@ def test_the_norms_take_a_few_numbers_and_nothing_else_does(sites: Any, width: A
 
 def test_a_compiler_computes_them_too(tiny: Params) -> None:
     torch.compiler.reset()
-    model = special(tiny, salience="causal", signals=[*SIGNALS], phasic="layer").eval()
+    model = special(tiny, salience="causal", signals=[*SIGNALS], phasic="layer", experts=4).eval()
     compiled = torch.compile(model.loss, backend="aot_eager", fullgraph=True)
     for mine, theirs in zip(
         compiled(tokens(), tokens(4)), model.loss(tokens(), tokens(4)), strict=True
@@ -253,7 +257,7 @@ def test_more_than_one_number_is_refused_where_there_is_one(site: Any, width: An
 
 @needs_triton
 def test_the_kernels_compute_them_too(tiny: Params) -> None:
-    model = special(tiny, salience="causal", signals=[*SIGNALS]).to(DEVICE)
+    model = special(tiny, salience="causal", signals=[*SIGNALS], experts=4).to(DEVICE)
     found = {}
     for kernels in ("reference", "triton"):
         model.use_kernels(kernels)
