@@ -76,7 +76,8 @@ def flops_saved(config: ModelConfig, keep: Tensor, form: Form) -> float:
     """The floating-point operations a token that keep [N, T, L] leaves out, of a forward pass.
 
     As `ncn.model.flops` counts. A layer's keys and values are still made, and its queries with
-    them, in one product; position t attends to t + 1 positions.
+    them, in one product; position t attends to t + 1 positions. What makes the scales of a branch
+    (`ncn.model.rivals`) is not counted as left out.
     """
     width, skipped = config.d_model, (~keep).sum(dim=(0, 2)).double().cpu()  # [T]
     each = torch.full_like(skipped, 2 * 2 * width * config.d_ff)

@@ -1,17 +1,14 @@
 """Skipping: the model with a branch times 0 computed in less, on whole texts and token by token."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from ncn.common.errors import InputError
-from ncn.control.outputs import ControlOutput
 from ncn.generation import generate
 from ncn.generation.one_token import suits
 from ncn.model import LanguageModel, build_model
@@ -54,20 +51,16 @@ def tokens(rows: int = 3, length: int = 24, seed: int = 3) -> Tensor:
     return torch.randint(VOCABULARY, (rows, length), generator=draw)
 
 
-@contextmanager
-def times_zero(model: LanguageModel, keep: Tensor, form: Form) -> Iterator[None]:
-    """The branches of a form are times 0 where keep [B, T, L] is False."""
-    assert model.control is not None
+def times_zero(below: float, form: Form) -> Any:
+    """In place of a Skip: every layer as it is, with the branches of a form times 0."""
 
-    def closed(_module: nn.Module, _inputs: object, output: ControlOutput) -> ControlOutput:
-        gate = output.signals.get(GATE[form], torch.ones(keep.shape))
-        return output._replace(signals=output.signals | {GATE[form]: gate * keep})
+    def dense(block: Block, x: Tensor, *caches: Any, **signals: Any) -> Any:
+        own = {k: each for k, each in signals.items() if k not in ("past", "measure")}
+        keep = weights(own, form) >= below
+        gate = own.get(GATE[form], torch.ones(x.shape[:2]))
+        return block(x, *caches, **signals | {GATE[form]: gate * keep})
 
-    hook = model.control.register_forward_hook(closed)
-    try:
-        yield
-    finally:
-        hook.remove()
+    return dense
 
 
 def a_share(model: LanguageModel, text: Tensor, form: Form, share: float) -> tuple[float, Tensor]:
@@ -91,9 +84,9 @@ def test_skipping_is_the_branch_times_zero(
     model, text = varied(tiny, **arm), tokens()
     below, keep = a_share(model, text, form, share)
     assert not keep.all()
-    with times_zero(model, keep, form):
-        expected = model(text)
     whole = model(text)
+    model.skip = times_zero(below, form)
+    expected = model(text)
     model.skip_below(below, form)
     torch.testing.assert_close(model(text), expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(expected, whole, rtol=1e-3, atol=1e-3)
@@ -108,9 +101,9 @@ def test_whatever_is_left_out(
     tiny: Params, share: float, rows: int, length: int, form: Form
 ) -> None:
     model, text = varied(tiny, salience="causal"), tokens(rows, length)
-    below, keep = a_share(model, text, form, share)
-    with times_zero(model, keep, form):
-        expected = model(text)
+    below, _ = a_share(model, text, form, share)
+    model.skip = times_zero(below, form)
+    expected = model(text)
     model.skip_below(below, form)
     torch.testing.assert_close(model(text), expected, rtol=1e-4, atol=1e-5)
 
@@ -157,7 +150,7 @@ def test_token_by_token_is_the_whole_pass(tiny: Params, form: Form, rows: int) -
 def test_one_text_is_written_alike_by_either_path(tiny: Params, form: Form) -> None:
     model, text = varied(tiny, salience="causal"), tokens(1, 8)
     below, _ = a_share(model, tokens(), form, 0.5)
-    assert suits(model, 1, 40)
+    assert suits(model, 1)
     plain = generate(model, text, 40, temperature=0)
     model.skip_below(below, form)
     quick = generate(model, text, 40, temperature=0)
