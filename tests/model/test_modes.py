@@ -25,6 +25,7 @@ from ncn.model import (
     parameter_count,
     save_model,
 )
+from ncn.model.experts import imbalance
 from ncn.model.flops import flops_per_token
 from ncn.model.inputs import ConditionedRows
 from ncn.scoring.leak import future_leak
@@ -198,8 +199,13 @@ def test_signals_stay_in_range_and_the_unused_are_neutral(mode: str) -> None:
     model = trained(mode)
     control = model.config.control
     lower = {"gain": 0.0, "precision": 0.01, "activation_slope": 0.5}
-    upper = {"gain": 2.0, "precision": 4.0, "activation_slope": 1.5, "norm_film": 2.0}
-    upper["router"] = 2.0
+    upper = {
+        "gain": 2.0,
+        "precision": 4.0,
+        "activation_slope": 1.5,
+        "norm_film": 2.0,
+        "router": 2.0,
+    }
     if control is not None and control.gain == "shifted":
         lower["gain"], upper["gain"] = 0.5, 1.5
     if control is not None:
@@ -250,8 +256,10 @@ def test_the_loss_carries_the_penalty_of_its_own_signals(mode: str) -> None:
             for name, signal in signals.items()
         )
     )
-    assert penalty.item() == pytest.approx(expected, rel=1e-5)
     assert homeostatic_penalty(signals, control).item() == pytest.approx(expected, rel=1e-5)
+    uneven = imbalance(block.router for block in model.blocks)
+    balance = 0.0 if uneven is None else model.config.balance * uneven.item()
+    assert penalty.item() == pytest.approx(expected + balance, rel=1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)
