@@ -47,7 +47,7 @@ from ncn.report.vega import to_svg
 from ncn.settings import PUBLISHED_SERIES, Params
 from ncn.signals import SIGNALS
 from stages import report as stage
-from tests.conftest import PARAMS, ROOT, profiled
+from tests.conftest import PARAMS, ROOT, profiled, with_arm
 from tests.results import N_SEQUENCES, VERDICTS, summary_of, write_results
 
 
@@ -144,6 +144,19 @@ def test_every_chart_has_its_picture_in_the_page(params: Params) -> None:
         if name.partition("-")[2] in further:
             continue
         assert re.search(rf'data-chart="{name}"><svg[^>]*class="marks"', html), name
+
+
+def test_a_further_signal_is_shown_for_the_arm_that_has_it_alone(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = with_arm(params, salience="causal", signals=[*SIGNALS])
+    write_results(params)
+    html = render(params, gather(params))
+    for name in (name for name, signal in SIGNALS.items() if signal.further):
+        assert f"{name} by layer and token, special-1 trained" in html, name
+        assert f"{name} by layer and token, ncn-1" not in html, name
+        assert re.search(rf'data-chart="{name}_mean"><svg[^>]*class="marks"', html), name
 
 
 def test_a_chart_draws_tables_that_are_there_and_only_arms_that_it_can_colour(
