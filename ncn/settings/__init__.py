@@ -1,6 +1,15 @@
 """params.yaml: typed, frozen and checked once, when a stage starts."""
 
-from ncn.settings.analyses import BrainScan, Compare, Convergence, Eval, Generate, Robustness
+from ncn.settings.analyses import (
+    BrainScan,
+    Compare,
+    Convergence,
+    Eval,
+    Generate,
+    Method,
+    Robustness,
+    SecondText,
+)
 from ncn.settings.control import MAX_TASKS, ControlSettings, Salience, Slider
 from ncn.settings.data import (
     END_OF_TEXT,
@@ -37,12 +46,14 @@ __all__ = [
     "Generate",
     "Hub",
     "HubFile",
+    "Method",
     "Model",
     "ModelConfig",
     "Params",
     "Robustness",
     "Salience",
     "Saving",
+    "SecondText",
     "Settings",
     "Size",
     "Slider",

@@ -27,6 +27,7 @@ from tests.publish.test_published_checkpoint import published_weights
 # Each block that is not run, by its first command. More of them would be pages that nobody checks.
 NOT_RUN = {
     "README.md": ["make test"],
+    "docs/adaptation.md": ["python -m ncn profile adaptation"],
     "docs/mechanisms.md": ["python -m ncn profile mechanisms"],
     "docs/text.md": ["dvc config --local cache.type"],
     "docs/studies.md": ["dvc exp run -S 'tune.lr=", "python -m ncn study run"],

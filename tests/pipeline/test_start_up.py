@@ -13,13 +13,13 @@ from tests.pipeline.rooms import modules
 STAGES = sorted(
     file.stem for file in modules() if file.parts[0] == "stages" and file.stem != "__init__"
 )
-MODELS = {"tune", "train", "evaluate", "robustness", "brain_scan", "generate"}
+MODELS = {"tune", "train", "evaluate", "robustness", "brain_scan", "generate", "adapt"}
 FIGURES = {"compare", "robustness", "convergence", "scaling", "brain_scan"}
 # What takes long to import, and the stages that may. The rest is imported where it is needed.
 LOADED_BY = {
     "torch": MODELS,
     "matplotlib": FIGURES,
-    "scipy.special": FIGURES | {"evaluate", "report"},
+    "scipy.special": FIGURES | {"evaluate", "adaptation", "report"},
     "scipy.optimize": {"convergence"},
     "huggingface_hub": {"download"},
     "vl_convert": {"report"},
