@@ -15,6 +15,7 @@ from ncn.common.errors import InputError
 from ncn.common.files import as_written, read_json
 from ncn.common.nested import leaves
 from ncn.common.paths import (
+    ADAPTATION,
     BENCHMARK,
     BRAIN_SCAN,
     CLAIMS,
@@ -82,6 +83,7 @@ class Inputs:
     samples: dict[str, dict[str, str]]  # by prompt and run, what follows the prompt
     tuning: dict[str, dict[str, Any]]  # by arm, how its learning rate was found
     robustness: dict[str, Any]  # the differences counted otherwise
+    adaptation: dict[str, dict[str, Any]]  # by arm and method, what a second training did
     studies: dict[str, dict[str, Any]]  # by study, what its frozen sizes show
     benchmark: dict[str, Any]
     meta: dict[str, Any]  # of data/tokens
@@ -111,7 +113,7 @@ def _gathered(params: Params) -> Inputs:
         except InputError as error:
             missing.append(str(error))
             return {}
-        if content == {} and path == SCALING:  # no study is frozen yet
+        if content == {} and path in (SCALING, ADAPTATION):  # no study, no second training
             return {}
         if not isinstance(content, dict) or not content:
             missing.append(f"{path} holds no entries: run `dvc repro`")
@@ -196,6 +198,7 @@ def _gathered(params: Params) -> Inputs:
         samples=entry(read(SAMPLES), "samples", SAMPLES),
         tuning={arm: each for arm, each in read(TUNING).items() if arm in params.arms},
         robustness=read(ROBUSTNESS),
+        adaptation=entry(read(ADAPTATION), "arms", ADAPTATION),
         studies=read(SCALING),
         benchmark=read(BENCHMARK),
         meta=meta,
