@@ -81,8 +81,8 @@ def adapt(arm: str, method: Method, seed: int, stop: StopSignals) -> None:
             for name, each in texts.items()
         }
 
-    begun = f"{meta.digest} {sha256_of(place / WEIGHTS)} {settings.model_dump_json()}"
-    data = hashlib.sha256(begun.encode()).hexdigest()
+    begun = (meta.digest, sha256_of(place / WEIGHTS), settings.text, settings.replay)
+    data = hashlib.sha256(repr(begun).encode()).hexdigest()
     with states_of(run, model.config, train, seed, data, params.saving, "adapt") as states:
         states.forget_if_recorded(inputs.name, folder)
         with timed(f"adapt {run}"):
