@@ -4,6 +4,8 @@ In:  data/adapted/ARM-METHOD-SEED.
 Out: metrics/adaptation.json; {} where `adapt.start_from` is empty.
 """
 
+from itertools import product
+
 from ncn.analysis.adaptation import adaptation
 from ncn.common.errors import run_command
 from ncn.common.files import read_json, write_json
@@ -22,9 +24,8 @@ from ncn.settings.stage_inputs import StageInputs
 def main() -> None:
     """Read what params.yaml names, and no other."""
     params = load_params()
-    settings = params.adapt
-    names = [adapted_name(arm, how) for arm in settings.start_from for how in settings.train_only]
-    runs = [run_name(name, seed) for name in names for seed in params.seeds]
+    named = product(params.adapt.start_from, params.adapt.train_only, params.seeds)
+    runs = [run_name(adapted_name(arm, method), seed) for arm, method, seed in named]
     clear_adapted(runs)
     inputs = StageInputs("adaptation")
     found = adaptation([read_json(adapted_directory(run) / ADAPTED_LOSSES) for run in runs])
