@@ -20,7 +20,7 @@ with its name, another experiment than the published one gives "not testable her
 from collections.abc import Iterator
 from typing import Any
 
-from ncn.claims import context, control, published, results, rivals, signals, training
+from ncn.claims import adaptation, context, control, published, results, rivals, signals, training
 from ncn.claims.rule import (
     UNDECIDED,
     UNTESTABLE,
@@ -46,6 +46,7 @@ CLAIMS: tuple[Claim, ...] = (
     control.gain_range,
     control.gate_switches_off,
     control.shielding,
+    adaptation.less_forgotten,
     control.overhead,
     control.fp16_fails_above_4,
     control.cache_compatible,

@@ -21,6 +21,7 @@ from scipy.special import stdtrit as student_quantile  # scipy.stats is slow to 
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
 from ncn.common.paths import (
+    ADAPTATION,
     BENCHMARK,
     COMPARISON,
     CONVERGENCE,
@@ -49,7 +50,7 @@ UNTESTABLE: Judgement = "not testable here"
 
 # What makes the evidence anew.
 EVALUATE, COMPARE, GENERATE = "dvc repro evaluate", "dvc repro compare", "dvc repro generate"
-REPORT = "dvc repro report"
+REPORT, ADAPT = "dvc repro report", "dvc repro adaptation"
 CURVES, SCAN, BENCH = "dvc repro convergence", "dvc repro brain_scan", "make bench"
 
 
@@ -83,6 +84,7 @@ class Metrics:
     evaluations: Mapping[str, Any]  # by run
     benchmark: Mapping[str, Any]
     samples: Mapping[str, Any]
+    adaptation: Mapping[str, Any]
 
     def runs(self, arm: str) -> list[str]:
         """The runs of an arm, one a seed."""
@@ -133,6 +135,7 @@ def read_metrics(params: Params) -> Metrics:
         evaluations={run: read(evaluation_metrics(run)) for run in runs},
         benchmark=read(BENCHMARK),
         samples=read(SAMPLES),
+        adaptation=read(ADAPTATION),
     )
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ncn.common.dvc_cache import holds
 from ncn.common.files import md5_of, md5_of_directory
-from ncn.common.paths import CACHED_RUNS, COPIED_RUNS, run_name
+from ncn.common.paths import ADAPTED, CACHED_RUNS, COPIED_RUNS, run_name
 from ncn.common.progress import say
 
 
@@ -39,9 +39,12 @@ def remove_unnamed(arms: Iterable[str], seeds: Sequence[int], dry: bool = False)
     """
     arms = list(arms)
     names = {*arms, *(run_name(arm, seed) for arm in arms for seed in seeds)}
-    folders = unnamed(CACHED_RUNS, names)
+    return _removed(unnamed(CACHED_RUNS, names), unnamed(COPIED_RUNS, names), dry)
+
+
+def _removed(folders: Sequence[Path], copies: Sequence[Path], dry: bool) -> Leftovers:
     kept = [folder for folder in folders if not (folder.is_dir() and holds(digests(folder)))]
-    removed = [place for place in (*folders, *unnamed(COPIED_RUNS, names)) if place not in kept]
+    removed = [place for place in (*folders, *copies) if place not in kept]
     for place in () if dry else removed:
         if place.is_dir() and not place.is_symlink():
             shutil.rmtree(place)
@@ -58,10 +61,18 @@ def digests(folder: Path) -> list[str]:
 
 def clear_leftovers(arms: Iterable[str], seeds: Sequence[int]) -> None:
     """`remove_unnamed` before a stage reads the folders, with a line for what there was."""
-    removed, kept = remove_unnamed(arms, seeds)
-    if removed:
-        say(f"removed, as params.yaml names no such run: {', '.join(map(str, removed))}")
-    for place in kept:
+    _say(remove_unnamed(arms, seeds))
+
+
+def clear_adapted(runs: Iterable[str]) -> None:
+    """The same for the models that were trained again, by their names."""
+    _say(_removed(unnamed([ADAPTED], {*runs}), [], dry=False))
+
+
+def _say(found: Leftovers) -> None:
+    if found.removed:
+        say(f"removed, as params.yaml names no such run: {', '.join(map(str, found.removed))}")
+    for place in found.kept:
         say(
             f"{place} is no run of params.yaml, and DVC's cache has no copy: it stays, and dvc.lock"
             " will name it; move it elsewhere before you share this"

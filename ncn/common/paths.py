@@ -9,6 +9,7 @@ RAW = Path("data/raw")
 TOKENS = Path("data/tokens")
 MODELS = Path("data/models")
 SCORED = Path("data/scores")
+ADAPTED = Path("data/adapted")
 TUNED = Path("data/tuning")
 TOKENIZER = TOKENS / "tokenizer"
 PUBLISHED_RUN = Path("data/reference/run_1.tsv")
@@ -28,6 +29,7 @@ BRAIN_SCAN = Path("metrics/brain_scan.json")
 SCAN_TESTS = Path("metrics/brain_scan_tests.json")
 CONDITIONAL = Path("metrics/conditional.json")
 SAMPLES = Path("metrics/samples.json")
+ADAPTATION = Path("metrics/adaptation.json")
 BENCHMARK = Path("metrics/benchmark.json")  # by `make bench`, not by a stage
 BENCHMARK_TABLE = Path("metrics/benchmark.md")
 GPU_BENCHMARK = Path("metrics/benchmark_gpu.json")  # likewise, where there is a GPU
@@ -67,6 +69,16 @@ def scores_directory(run: str) -> Path:
     return SCORED / run
 
 
+def adapted_name(arm: str, method: str) -> str:
+    """How the models of an arm are named that were trained again by a method."""
+    return f"{arm}-{method}"
+
+
+def adapted_directory(run: str) -> Path:
+    """What a second phase of training leaves: the model, and `ADAPTED_LOSSES` and `LOG`."""
+    return ADAPTED / run
+
+
 # Files of these folders. DVC keeps the folders, so that a run comes back from its cache whole; what
 # people read of them `ncn.analysis.records` copies to metrics/ and plots/, which git keeps.
 TRAINING = "training.json"  # parameters, FLOPs, first and last loss
@@ -75,6 +87,7 @@ CHOSEN = "chosen.json"  # an arm's learning rate, and what it was chosen from
 GRID = "grid.tsv"  # the trials, one a line
 SCORES = "scores.json"  # validation loss, leak, yardsticks, probes, questions
 SEQUENCES = "sequences.tsv"  # the loss of each validation sequence, one a line
+ADAPTED_LOSSES = "adapted.json"  # on both texts, before and after
 CLUSTERS = "clusters.tsv"  # of each story (or row, where the split cuts stories apart), one a line
 
 TRAINING_COPIES = Path("metrics/train")

@@ -15,6 +15,7 @@ from ncn.common.errors import InputError
 from ncn.common.files import as_written, read_json
 from ncn.common.nested import leaves
 from ncn.common.paths import (
+    ADAPTATION,
     BENCHMARK,
     BRAIN_SCAN,
     CLAIMS,
@@ -84,6 +85,7 @@ class Inputs:
     tuning: dict[str, dict[str, Any]]  # by arm, how its learning rate was found
     robustness: dict[str, Any]  # the differences counted otherwise
     conditional: dict[str, Any]  # what an arm costs with branches left out, caches compressed
+    adaptation: dict[str, dict[str, Any]]  # by arm and method, what a second training did
     studies: dict[str, dict[str, Any]]  # by study, what its frozen sizes show
     benchmark: dict[str, Any]
     meta: dict[str, Any]  # of data/tokens
@@ -113,7 +115,7 @@ def _gathered(params: Params) -> Inputs:
         except InputError as error:
             missing.append(str(error))
             return {}
-        if content == {} and path == SCALING:  # no study is frozen yet
+        if content == {} and path in (SCALING, ADAPTATION):  # no study, no second training
             return {}
         if not isinstance(content, dict) or not content:
             missing.append(f"{path} holds no entries: run `dvc repro`")
@@ -199,6 +201,7 @@ def _gathered(params: Params) -> Inputs:
         tuning={arm: each for arm, each in read(TUNING).items() if arm in params.arms},
         robustness=read(ROBUSTNESS),
         conditional=read(CONDITIONAL),
+        adaptation=entry(read(ADAPTATION), "arms", ADAPTATION),
         studies=read(SCALING),
         benchmark=read(BENCHMARK),
         meta=meta,

@@ -7,7 +7,9 @@ from ncn.settings.analyses import (
     Convergence,
     Eval,
     Generate,
+    Method,
     Robustness,
+    SecondText,
 )
 from ncn.settings.control import MAX_TASKS, ControlSettings, Salience, Slider
 from ncn.settings.data import (
@@ -46,12 +48,14 @@ __all__ = [
     "Generate",
     "Hub",
     "HubFile",
+    "Method",
     "Model",
     "ModelConfig",
     "Params",
     "Robustness",
     "Salience",
     "Saving",
+    "SecondText",
     "Settings",
     "Size",
     "Slider",

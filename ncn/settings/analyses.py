@@ -1,6 +1,6 @@
-"""What trained models are asked: sections `eval` to `generate` of params.yaml."""
+"""What is done with trained models: sections `eval` to `adapt` of params.yaml."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
@@ -77,3 +77,35 @@ class Generate(Settings):
     top_k: Annotated[StrictInt, Field(ge=0)]
     top_p: Annotated[Number, Field(gt=0, le=1)]
     recall_sequences: Count
+
+
+Method = Literal["control", "lora", "bitfit", "full", "replay"]
+
+
+class SecondText(Settings):
+    """The text that trained models go on with."""
+
+    stories: Annotated[StrictInt, Field(ge=2)]
+    validation: Share
+
+
+class Adapt(Settings):
+    """A second phase of training: trained models go on with another text."""
+
+    start_from: list[StrictStr]  # arms
+    train_only: list[Method]
+    lr: dict[Method, Positive]
+    control: dict[StrictStr, Any]  # what differs from `ncn`
+    text: SecondText
+    epochs: Positive
+    replay: Share
+
+    @model_validator(mode="after")
+    def _each_once_and_with_a_learning_rate(self) -> Self:
+        for key in ("start_from", "train_only"):
+            named = getattr(self, key)
+            if len(set(named)) < len(named):
+                raise ValueError(f"{key} {named} names one twice")
+        if lacking := [method for method in self.train_only if method not in self.lr]:
+            raise ValueError(f"lr.{lacking[0]}: missing, and train_only names {lacking[0]}")
+        return self

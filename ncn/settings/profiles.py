@@ -22,7 +22,7 @@ from ncn.settings.yaml12 import read_yaml
 PROFILES = Path("profiles")
 
 # Sections whose keys are names that the user gives: a profile may bring new ones.
-NAMED_FREELY = (("arms",), ("sizes",), ("train", "lr_scale"))
+NAMED_FREELY = (("arms",), ("sizes",), ("train", "lr_scale"), ("adapt", "control"))
 
 
 class Change(NamedTuple):

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, StrictInt, StrictStr, model_validato
 
 from ncn.common.errors import InputError
 from ncn.settings.analyses import (
+    Adapt,
     BrainScan,
     Compare,
     Conditional,
@@ -73,6 +74,7 @@ class Params(Settings):
     brain_scan: BrainScan
     conditional: Conditional
     generate: Generate
+    adapt: Adapt
 
     @model_validator(mode="before")
     @classmethod
@@ -152,6 +154,21 @@ class Params(Settings):
         return self
 
     @model_validator(mode="after")
+    def _what_is_adapted_is_an_arm(self) -> Self:
+        for arm in self.adapt.start_from:
+            if arm not in self.arms:
+                raise ValueError(
+                    f"adapt.start_from: {arm!r} is no arm; allowed are {', '.join(self.arms)}"
+                )
+        if self.adapted_control.controller == "none":
+            raise ValueError("adapt.control: controller: it should be 'network' or 'static'")
+        try:
+            check_heads(self.model.d_model, self.adapted_control)
+        except ValueError as problem:
+            raise ValueError(f"adapt.control: {problem}") from None
+        return self
+
+    @model_validator(mode="after")
     def _every_factor_names_parameters(self) -> Self:
         for part in self.train.lr_scale:
             try:
@@ -163,6 +180,13 @@ class Params(Settings):
     def control_network(self, arm: str) -> ControlSettings:
         """The `ncn` section with what `arm` changes laid over it."""
         return self._overlaid(arm, self.ncn)
+
+    @property
+    def adapted_control(self) -> ControlSettings:
+        """The `ncn` section with `adapt.control` laid over it."""
+        return validated(
+            ControlSettings, self.ncn.model_dump() | self.adapt.control, "adapt.control"
+        )
 
     def baseline_of(self, arm: str) -> Baseline:
         """The `baseline` section with what `arm` changes laid over it."""

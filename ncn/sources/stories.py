@@ -11,15 +11,25 @@ and a blank line begins a paragraph. The facts are what makes a long context pay
 red kite and the bench of the first paragraph come back in the last, so a model that looks back
 predicts them and one that counts pairs of words cannot.
 
-Text is a function of (seed, index) alone, on every machine and every supported Python:
+There is a second dialect of the same words, in which other words follow: for a second phase of
+training (`ncn.adaptation`) on text that disagrees with the first. A thing stands before its color,
+who speaks before the verb, and he and she have changed places:
+
+    first    "I lost my red kite," said Lily. She looked in the box.
+    second   "I lost my kite red," Lily said. He looked in the box.
+
+Text is a function of (seed, index, dialect) alone, on every machine and every supported Python:
 `random.Random.random` is the only source of chance, because it is the only method whose sequence
 the standard library promises to keep (`choice` and `shuffle` have changed before).
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from random import Random
-from typing import TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
+
+Dialect = Literal["first", "second"]
 
 # ---- the world, as tables
 
@@ -455,6 +465,15 @@ PLOTS = {
         {elder}.]""",
 }
 
+# ---- the second dialect: what becomes of the pieces of a plot
+
+SPOKE = "(?:asked|cried|said|shouted|whispered)"
+ELSEWHERE = (
+    (r"\{(a )?color(2?)\} \{(\w+)\}", r"{\1\3} {color\2}"),  # a thing before its color
+    # Who speaks before the verb, or the choice of verbs.
+    (rf"({SPOKE}|\[(?:{SPOKE}|[| ])+\]) (\{{hero\}}|\{{friend\}})", r"\2 \1"),
+)
+
 # ---- the machine
 
 # What a source text is read into: the alternatives, each a row of plain texts and inner choices.
@@ -479,19 +498,36 @@ class Facts(dict[str, str]):
         return value
 
 
-def write_stories(n: int, seed: int) -> Iterator[str]:
+def write_stories(n: int, seed: int, dialect: Dialect = "first") -> Iterator[str]:
     """Yield `n` stories in ASCII, paragraphs parted by a blank line, with no delimiter after them.
 
-    Story i depends on i and `seed` (0 <= seed < 2**32) alone: a longer run begins with the shorter
-    one. 10,000 stories are about 10 MB.
+    Story i depends on i, `seed` (0 <= seed < 2**32) and `dialect` alone: a longer run begins with
+    the shorter one, and in the other dialect story i is the same one. 10,000 are about 10 MB.
     """
     for index in range(n):
         uniform = Random(seed * 2**32 + index).random
-        plot = _pick(_PLOTS, uniform)
-        yield _tidy(_chosen(plot, uniform).format_map(_facts(uniform)))
+        plot = _pick(_plots(dialect), uniform)
+        yield _tidy(_chosen(plot, uniform).format_map(_facts(uniform, dialect)))
 
 
-def _facts(uniform: Uniform) -> Facts:
+@cache
+def _plots(dialect: Dialect) -> list[Choice]:
+    """The plots as they are told in a dialect."""
+    rules: dict[str, Choice] = {}
+    for name, source in RULES.items():  # a rule may use the ones above it
+        rules[name] = _read(_told(source, dialect), rules)
+    return [_read(_told(source, dialect), rules) for source in PLOTS.values()]
+
+
+def _told(source: str, dialect: Dialect) -> str:
+    """A source text in a dialect."""
+    text = _tidy(source)
+    for here, there in ELSEWHERE if dialect == "second" else ():
+        text = re.sub(here, there, text)
+    return text
+
+
+def _facts(uniform: Uniform, dialect: Dialect) -> Facts:
     """The cast and the props of one story."""
     boy = uniform() < 0.5
     hero, friend, pet = _several(_PETS, 3, uniform)
@@ -505,8 +541,9 @@ def _facts(uniform: Uniform) -> Facts:
     facts = Facts(hero=hero, kind=kind, size=size, home=home, pet=pet)
     facts.update(friend=friend, friend_intro=friend_intro)
     # Hero and friend are never both "he", so that every pronoun says who is meant.
-    facts["he"], facts["him"], facts["his"] = HE if boy else SHE
-    facts["friend_he"], facts["friend_him"], facts["friend_his"] = SHE if boy else HE
+    as_he = boy if dialect == "first" else not boy
+    facts["he"], facts["him"], facts["his"] = HE if as_he else SHE
+    facts["friend_he"], facts["friend_him"], facts["friend_his"] = SHE if as_he else HE
     for name, words in _ONE:
         facts[name] = _pick(words, uniform)
     for name, words in _TWO:
@@ -542,7 +579,7 @@ def _tidy(text: str) -> str:
 
 def _read(source: str, rules: Mapping[str, Choice]) -> Choice:
     """Read `[a|b]` and `<rule>`; facts stay in braces, for `str.format_map`."""
-    return _alternatives(iter(re.split(r"([\[|\]]|<[a-zA-Z ]+>)", _tidy(source))), rules)
+    return _alternatives(iter(re.split(r"([\[|\]]|<[a-zA-Z ]+>)", source)), rules)
 
 
 def _alternatives(tokens: Iterator[str], rules: Mapping[str, Choice]) -> Choice:
@@ -576,7 +613,3 @@ _PLACES = [
     for row in PLACES.split(";")
     for place, preposition, spots in [_tidy(row).split(" ", 2)]
 ]
-_RULES: dict[str, Choice] = {}
-for _name, _source in RULES.items():  # a rule may use the ones above it
-    _RULES[_name] = _read(_source, _RULES)
-_PLOTS = [_read(source, _RULES) for source in PLOTS.values()]

@@ -33,7 +33,7 @@ from ncn.published_run import (
 from ncn.settings import Params
 from ncn.signals import SIGNALS
 from ncn.training import spikes
-from tests.claims.answered import RIVALS, answered, descended
+from tests.claims.answered import PLAIN, RIVALS, answered, descended
 from tests.conftest import ROOT
 
 ARMS = ("baseline", "ncn", "ncn_causal", *RIVALS)
@@ -62,6 +62,11 @@ def overflowing(at: Sequence[float]) -> list[dict[str, float]]:
         {"precision": p, "scale_log2": 15 if p in at else 18, "qkv_gradient": p}
         for p in (1.0, 4.0, 8.0, 64.0)
     ]
+
+
+def again(forgotten: Sequence[float], learned: Sequence[float] = (1.0, 1.0)) -> dict[str, Any]:
+    """An entry of metrics/adaptation.json."""
+    return {"by_seed": {"forgotten": list(forgotten), "learned": list(learned)}}
 
 
 def common(*gates: float, difference: Sequence[float] = (-0.5, -0.6, -0.4)) -> dict[str, Any]:
@@ -145,6 +150,13 @@ def favourable() -> dict[str, Any]:
         "samples": {
             "recall": {"things": [2] * 30, "text": [1] * 30, "runs": kept}
             | {"shuffled_runs": every([0] * 28 + [1, 1])}
+        },
+        "adaptation": {
+            "arms": {
+                f"{arm}-{method}": again([0.1, 0.11] if arm in PLAIN else [0.05, 0.06])
+                for arm in ARMS
+                for method in ("full", "replay")
+            }
         },
     }
 
@@ -297,6 +309,17 @@ def unlike(change: Change, other: Change) -> Change:
     return apply
 
 
+def adapted(mine: dict[str, Any], **others: dict[str, Any]) -> Change:
+    """What second trainings in full did to the arms that are judged, and to others."""
+    entries = {"ncn": mine, "ncn_causal": mine} | others
+    made = {f"{arm}-full": entry for arm, entry in entries.items()}
+    return lambda content: content["adaptation"]["arms"].update(made)
+
+
+def trained_once(content: dict[str, Any]) -> None:
+    content["adaptation"] = {}
+
+
 SLOW = {"training_step": {"arms": {arm: {"ratio": 1.4} for arm in ARMS} | {"plain": {"ratio": 1}}}}
 WIDENED = {"training_step": {"arms": {arm: {"ratio": 1.0} for arm in ARMS}}}
 
@@ -353,6 +376,14 @@ WIDENED = {"training_step": {"arms": {arm: {"ratio": 1.0} for arm in ARMS}}}
         ("shielding", ratios([0.2, 0.5], [0.0, 0.5]), NO),
         ("shielding", unlike(ratios([0.0, 0.5]), ratios([0.0, 1.5])), UNDECIDED),
         ("shielding", ratios([0.0, None]), UNDECIDED),
+        ("forgetting", adapted(again([0.1, 0.11])), NO),
+        ("forgetting", adapted(again([0.2, 0.21])), NO),
+        ("forgetting", adapted(again([0.05, 0.16])), UNDECIDED),
+        ("forgetting", adapted(again([0.095, 0.105])), NEGLIGIBLE),
+        ("forgetting", adapted(again([0.05, 0.06], [0.9, 0.9])), UNDECIDED),
+        ("forgetting", adapted(again([-0.2, -0.2]), baseline=again([-0.1, -0.1])), UNDECIDED),
+        ("forgetting", adapted(again([0.05, float("nan")])), UNDECIDED),
+        ("forgetting", trained_once, UNTESTABLE),
         ("overhead", probes(cost={"parameter_share": 0.1, "flop_share": 0.2}), NO),
         ("overhead", put(benchmark=SLOW), NO),
         ("overhead", put(benchmark=WIDENED), UNDECIDED),
@@ -673,7 +704,8 @@ def test_a_loss_scale_is_told_only_where_a_scaler_was_in_use(
     assert f"; {words}." in evidence(experiment, content, "stable.ncn")
 
 
-@pytest.mark.parametrize("name", list(favourable()))
+# Not adaptation: without it, a second training was not asked for (`trained_once`).
+@pytest.mark.parametrize("name", [name for name in favourable() if name != "adaptation"])
 def test_a_missing_input_is_named_and_nothing_breaks(experiment: Params, name: str) -> None:
     found = judged(experiment, favourable() | {name: {}})
     assert {each["verdict"] for each in found} <= {YES, UNDECIDED}

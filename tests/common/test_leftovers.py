@@ -7,8 +7,8 @@ import pytest
 from dvc.repo import Repo
 
 from ncn.common.dvc_cache import why_unknown
-from ncn.common.leftovers import remove_unnamed
-from ncn.common.paths import CACHED_RUNS, COPIED_RUNS, MODELS, SCORED, TUNED
+from ncn.common.leftovers import clear_adapted, remove_unnamed
+from ncn.common.paths import ADAPTED, CACHED_RUNS, COPIED_RUNS, MODELS, SCORED, TUNED
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep")  # of a package of DVC's
 
@@ -59,3 +59,19 @@ def test_a_model_that_was_changed_by_hand_stays(project: Path) -> None:
     (project / "data/models/ncn-2/scores.json").write_text("mine")
     assert Path("data/models/ncn-2") in remove_unnamed(["ncn"], [1]).kept
     assert remove_unnamed(["ncn"], [1, 2]) == ([], [Path("data/tuning/old")])
+
+
+def test_a_model_that_was_trained_again_goes_likewise(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / ADAPTED).mkdir()
+    (project / ADAPTED / ".gitignore").touch()
+    shutil.copytree(project / "data/models/ncn-1", project / ADAPTED / "ncn-full-1")
+    shutil.copytree(project / "data/models/ncn-2", project / ADAPTED / "ncn-full-2")
+    (project / ADAPTED / "ncn-lora-1").mkdir()
+    (project / ADAPTED / "ncn-lora-1/mine").touch()
+    clear_adapted(["ncn-full-1"])
+    left = sorted(place.name for place in (project / ADAPTED).iterdir())
+    assert left == [".gitignore", "ncn-full-1", "ncn-lora-1"]
+    assert "ncn-full-2" in (said := capsys.readouterr().err)
+    assert "ncn-lora-1 is no run of params.yaml, and DVC's cache has no copy" in said

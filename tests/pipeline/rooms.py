@@ -11,8 +11,8 @@ PACKAGES = ("ncn", "stages", "kernels")
 ROOMS = (
     "common", "signals", "settings", "published_run", "statistics", "sources", "text", "corpus",
     "layers", "control", "model",
-    "generation", "training", "scoring", "scan", "conditional", "analysis", "figures", "claims",
-    "report", "publish", "benchmark", "studies", "commands", "upkeep", "__main__",
+    "generation", "training", "scoring", "adaptation", "scan", "conditional", "analysis", "figures",
+    "claims", "report", "publish", "benchmark", "studies", "commands", "upkeep", "__main__",
 )  # fmt: skip
 # Declared by no stage, and why: an edit there cannot change a number.
 UNDECLARED = {

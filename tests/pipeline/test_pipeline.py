@@ -30,7 +30,7 @@ from tests.pipeline.test_pipeline_definition import STAGES
 from tests.project import Project, copied, fresh_clone, isolated
 
 ARMS = ("baseline", "ncn", "ncn_causal")
-# Not `scaling`, which is of studies alone.
+# Not `scaling`, which is of studies alone, nor `adaptation`, as nothing is trained again.
 AFTER_EVALUATION = {
     "compare", "robustness", "convergence", "brain_scan", "conditional", "generate", "report",
 }  # fmt: skip
@@ -129,7 +129,8 @@ def test_a_shared_remote_leaves_another_clone_nothing_to_do(
     assert "identical" in clone.run("python", "-m", "ncn", "summary")
 
 
-SIZED = {"tune", "train", "report"}  # the others read of these sections what no size may change
+# The others read of these sections what no size may change.
+SIZED = {"tune", "train", "adapt", "report"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -141,8 +142,9 @@ def test_a_stage_declares_every_setting_it_reads_and_no_other(
     monkeypatch.chdir(tmp_path / "copy")
     command = STAGES[stage]["cmd"].split()
     matrix = STAGES[stage].get("matrix", {})
-    seed = ["--seed", "1"] if "seed" in matrix else []
-    runs = [["--arm", arm, *seed] for arm in ARMS] if matrix else [[]]
+    one = {"seed": ["--seed", "1"], "method": ["--method", "control"]}
+    rest = [word for key, words in one.items() if key in matrix for word in words]
+    runs = [["--arm", arm, *rest] for arm in ARMS] if matrix else [[]]
     params = load_params("params.yaml")
     owners = {id(getattr(params, name)): f"{name}." for name in Params.model_fields}
     owners[id(params)] = ""
@@ -165,7 +167,7 @@ def test_a_stage_declares_every_setting_it_reads_and_no_other(
     read = {key for key in read if key.split(".")[0] not in no_input}  # they change no result
     if any(key.startswith(("model.", "train.")) for key in read) and stage in SIZED:
         read |= {"at_size", "sizes"}  # laid over these two sections when params.yaml is read
-    declared = {param.removesuffix(".${item.arm}") for param in STAGES[stage]["params"]}
+    declared = {param.partition(".${")[0] for param in STAGES[stage]["params"]}
     sections = {param.split(".")[0] for param in declared}
     if stage == "tune":  # nothing is tuned in this project, so little of it is read
         assert {key.split(".")[0] for key in read} <= sections

@@ -52,7 +52,7 @@ def test_the_stages_are_the_published_ones_in_order() -> None:
     assert list(STAGES) == [
         "download", "tokenize", "tune", "train", "evaluate",
         "compare", "robustness", "convergence", "scaling", "brain_scan", "conditional",
-        "generate", "report",
+        "generate", "adapt", "adaptation", "report",
     ]  # fmt: skip
 
 

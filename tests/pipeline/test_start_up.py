@@ -13,13 +13,15 @@ from tests.pipeline.rooms import modules
 STAGES = sorted(
     file.stem for file in modules() if file.parts[0] == "stages" and file.stem != "__init__"
 )
-MODELS = {"tune", "train", "evaluate", "robustness", "brain_scan", "conditional", "generate"}
+MODELS = {
+    "tune", "train", "evaluate", "robustness", "brain_scan", "conditional", "generate", "adapt",
+}  # fmt: skip
 FIGURES = {"compare", "robustness", "convergence", "scaling", "brain_scan", "conditional"}
 # What takes long to import, and the stages that may. The rest is imported where it is needed.
 LOADED_BY = {
     "torch": MODELS,
     "matplotlib": FIGURES,
-    "scipy.special": FIGURES | {"evaluate", "report"},
+    "scipy.special": FIGURES | {"evaluate", "adaptation", "report"},
     "scipy.optimize": {"convergence"},
     "huggingface_hub": {"download"},
     "vl_convert": {"report"},

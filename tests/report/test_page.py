@@ -13,6 +13,7 @@ import pytest
 
 from ncn.common.files import write_json
 from ncn.common.paths import (
+    ADAPTATION,
     BENCHMARK,
     BRAIN_SCAN,
     CLAIMS,
@@ -257,6 +258,15 @@ def test_differences_counted_otherwise_and_studies_are_shown_where_there_are_any
     assert "its difference to the baseline moves with size" not in without.text
 
 
+def test_second_trainings_are_shown_where_there_are_any(params: Params) -> None:
+    page = page_of(params)
+    assert ["baseline", "lora", "17,984", "+0.2500", "+1.000", "–", "–"] in page.rows
+    beside = ["\N{MINUS SIGN}0.06250", "+0"]
+    assert ["ncn", "lora", "17,984", "+0.1875", "+1.000", *beside] in page.rows
+    write_json(ADAPTATION, {})
+    assert "Trained again" not in page_of(params).text
+
+
 def test_an_arm_that_was_not_trained_is_named_and_not_raised(params: Params) -> None:
     run = run_name("ncn", params.seeds[0])
     for path in (training_metrics(run), training_log(run), sequence_losses(run)):
@@ -354,8 +364,8 @@ def test_json_of_another_shape_is_named_and_not_raised(params: Params, content: 
         path.write_text(content)
     missing = gather(params).missing
     named = {path for path in paths if any(gap.startswith(f"{path} ") for gap in missing)}
-    no_studies = {SCALING} if content == "{}" else set()  # which is no gap
-    assert named == set(paths) - no_studies
+    no_gap = {SCALING, ADAPTATION} if content == "{}" else set()
+    assert named == set(paths) - no_gap
     assert page_of(params).row("baseline")[2] == "–"
 
 

@@ -34,7 +34,7 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("modle", 1), "modle: unknown key; allowed are arms"),
+        (("modle", 1), "modle: unknown key; allowed are adapt, arms"),
         (("ncn.hiden", 1), "ncn.hiden: unknown key; allowed are activation, attention_entropy"),
         (("arms.ncn", {"hiden": 1}), "arms.ncn.hiden: unknown key; allowed are ['activation'"),
         (("ncn.hidden", "many"), "ncn.hidden: it should be a valid integer, not 'many'"),
@@ -102,6 +102,20 @@ def changed(tmp_path: Path, *changes: Change) -> Path:
         (("compare.primary", "baseline"), "allowed are null and ncn, ncn_causal"),
         (("compare.reference", "x"), "compare.reference: 'x' is no arm beside baseline"),
         (("arms", {"baseline": {}}), "compare.primary: there is no arm beside baseline; it should"),
+        (
+            ("adapt.start_from", ["basline"]),
+            "adapt.start_from: 'basline' is no arm; allowed are",
+        ),
+        (("adapt.start_from", ["ncn", "ncn"]), "adapt: start_from ['ncn', 'ncn'] names one twice"),
+        (
+            ("adapt.train_only", ["contrl"]),
+            "adapt.train_only.0: it should be 'control', 'lora'",
+        ),
+        (("adapt.lr", {"full": 1}), "adapt: lr.control: missing, and train_only names control"),
+        (("adapt.lr", {"all": 1}), "adapt.lr.all: it should be 'control', 'lora', 'bitfit', 'full"),
+        (("adapt.control", {"hiden": 1}), "adapt.control: hiden: unknown key; allowed are activ"),
+        (("adapt.control", {"controller": "none"}), "adapt.control: controller: it should be"),
+        (("adapt.control", {"heads": 3}), "adapt.control: d_model 128 is not divisible by the he"),
         (("compare.seed_sd", 0), "compare.seed_sd: it should be greater than 0, not 0"),
     ],
 )

@@ -25,6 +25,12 @@ def corpus() -> list[str]:
 
 
 @pytest.fixture(scope="module")
+def told(corpus: list[str]) -> list[str]:
+    """Stories of both dialects."""
+    return [*corpus, *write_stories(2_000, 43, "second")]
+
+
+@pytest.fixture(scope="module")
 def occurrences(corpus: list[str]) -> Counter[str]:
     return Counter(word for story in corpus for word in words(story))
 
@@ -42,6 +48,30 @@ def test_a_story_depends_on_its_index_and_not_on_how_many_are_written(corpus: li
 def test_another_seed_tells_other_stories(corpus: list[str]) -> None:
     # Neighbouring seeds too: no story of one may be a shifted story of the other.
     assert not set(write_stories(500, seed=43)) & set(corpus)
+
+
+def test_the_second_dialect_tells_the_same_stories_in_the_same_words() -> None:
+    """But for pronouns (`her` is `him` and `his`) and articles (a hat orange, an orange hat)."""
+    told = zip(write_stories(300, 43), write_stories(300, 43, "second"), strict=True)
+    for first, second in told:
+        gendered = r"\b(he|she|him|her|his|an?)\b"
+        pair = [Counter(words(re.sub(gendered, "", text.lower()))) for text in (first, second)]
+        assert pair[0] == pair[1]
+
+
+def test_in_the_second_dialect_other_words_follow() -> None:
+    first, second = ("".join(write_stories(300, 43, each)) for each in ("first", "second"))
+    colors = f"({'|'.join(words(stories.TWO['color']))})"
+    toys = f"({'|'.join(words(stories.ONE['toy']))})"
+    for pattern, here, there in (
+        (rf"\b{colors} {toys}\b", first, second),
+        (rf"\b{toys} {colors}\b", second, first),
+        (r"\b(said|asked) [A-Z]", first, second),
+        (r"boy named (\w+)\. (He|\1 was \w+, and he)\b", first, second),
+        (r"girl named (\w+)\. (He|\1 was \w+, and he)\b", second, first),
+    ):
+        assert re.search(pattern, here), pattern
+        assert not re.search(pattern, there), pattern
 
 
 def test_ten_thousand_stories_are_at_least_8_mb(corpus: list[str]) -> None:
@@ -86,18 +116,18 @@ def test_the_ending_returns_to_the_hero_and_to_something_of_the_first_paragraph(
     assert returns >= 0.9 * len(corpus)
 
 
-def test_the_text_is_clean_ascii_without_stray_blanks_or_markup(corpus: list[str]) -> None:
+def test_the_text_is_clean_ascii_without_stray_blanks_or_markup(told: list[str]) -> None:
     flaw = re.compile(r"[^\x20-\x7e\n]|\s{3}|  | \n|\n |(?<!\n)\n(?!\n)|^\s|\s$| [.,!?]|[][{}<>|]")
-    assert [story for story in corpus if flaw.search(story)] == []
+    assert [story for story in told if flaw.search(story)] == []
 
 
-def test_articles_fit_and_sentences_begin_with_capitals(corpus: list[str]) -> None:
+def test_articles_fit_and_sentences_begin_with_capitals(told: list[str]) -> None:
     flaw = re.compile(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou]|\. [a-z]|\n[a-z]|^[a-z]|\b(\w+) \1\b")
-    assert [match.group() for story in corpus for match in flaw.finditer(story)] == []
+    assert [match.group() for story in told for match in flaw.finditer(story)] == []
 
 
-def test_every_paragraph_closes_its_quotes_and_ends_its_sentence(corpus: list[str]) -> None:
-    paragraphs = {paragraph for story in corpus for paragraph in story.split("\n\n")}
+def test_every_paragraph_closes_its_quotes_and_ends_its_sentence(told: list[str]) -> None:
+    paragraphs = {paragraph for story in told for paragraph in story.split("\n\n")}
     assert {p for p in paragraphs if p.count('"') % 2 or p.rstrip('"')[-1] not in ".!?"} == set()
 
 
