@@ -56,10 +56,12 @@ PUBLISHED_SETTINGS: dict[str, Any] = {
     "ncn.sliders": [],
     "ncn.attention_entropy": False,
     "ncn.plasticity": "none",
+    "eval.sequences": 3200,
     "ncn.phasic": "embedding",
 }
 # The rows that these settings and `split.unit: sequence` make of this file.
 PUBLISHED_TEXT = "6418d412de72888f52b5142c761ac21a582f7d1166f0bfbdb5f03ccfdec90443"
+PUBLISHED_FILE = "TinyStoriesV2-GPT4-train.txt"
 PUBLISHED_ROWS = {"train": 1_016_288, "val": 53_488}
 # What the arms are about, on which the sources disagree, or what changes no more than rounding.
 FREE_SETTINGS = {
@@ -100,8 +102,13 @@ def differences_to_published(params: Params, arm: str | None = None) -> list[str
         "model": params.model if arm is None else params.model_of(arm),
         "train": params.train if arm is None else params.train_of(arm),
         "ncn": ncn,
+        "eval": params.eval,
     }
     differences = []
+    files = params.data.hub.files
+    if [(file.sha256, file.first_bytes) for file in files] != [(PUBLISHED_TEXT, None)]:
+        read = _shown([file.name + (" in part" if file.first_bytes else "") for file in files])
+        differences.append(f"data.hub.files are {read}, published {PUBLISHED_FILE} alone")
     for key, theirs in PUBLISHED_SETTINGS.items():
         section, name = key.split(".")
         if key == "train.sequences":

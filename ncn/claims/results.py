@@ -60,12 +60,14 @@ def perplexity_as_published(metrics: Metrics, arm: str) -> Finding:
 )
 def plateau(metrics: Metrics) -> Finding:
     """Testable with the published data and settings only. Supported if the interval of the
-    baseline's perplexity lies at or above 5.5, not supported if below it.
+    baseline's perplexity lies within 5.5 to 6.0, not supported if beside it; else undecided.
     """
     only_as_published(metrics.params, BASELINE)
     ppl = look(metrics.comparison, COMPARISON, "arms", BASELINE, "val_ppl")
     mean, low, high = (look(ppl, COMPARISON, key) for key in ("mean", "low", "high"))
-    verdict = YES if low >= PLAIN_PLATEAU[0] else NO if high < PLAIN_PLATEAU[0] else UNDECIDED
+    lowest, highest = PLAIN_PLATEAU
+    inside, beside = lowest <= low and high <= highest, high < lowest or low > highest
+    verdict = YES if inside else NO if beside else UNDECIDED
     return Finding(
         verdict,
         f"The baseline reaches perplexity {mean:.4f} [{low:.4f}, {high:.4f}].",

@@ -2,18 +2,20 @@
 
 from ncn.claims.rule import (
     EVALUATE,
+    NEGLIGIBLE,
     NO,
     UNDECIDED,
     YES,
     ElsewhereError,
     Finding,
+    Judgement,
     Metrics,
     MissingError,
     claim,
     look,
     over_seeds,
 )
-from ncn.claims.seeds import answers, by_name, of_the_method, reaches
+from ncn.claims.seeds import WORTH, answers, by_name, of_the_method, reaches
 from ncn.published_run import PRECISION_CLAMP
 
 DIRECTIONS = 0.25  # of the columns: with fewer, they are copies of each other
@@ -147,9 +149,11 @@ def argmax_at_clamp(metrics: Metrics, arm: str) -> Finding:
 
 @claim("clamp", "The precision needs its clamp at 4", "3.5", EVALUATE, needs=None)
 def precision_needs_clamp(metrics: Metrics) -> Finding:
-    """An arm whose precision may exceed 4 is trained. Supported if its largest precision does, by
-    the 95 % interval over seeds; not supported if it stays below; else undecided; not testable
-    without such an arm. One seed speaks of its model alone.
+    """An arm whose precision may exceed 4 is trained beside one that is the same but for the clamp.
+    Supported if its largest precision exceeds 4 and its loss is higher, each by the 95 % interval
+    over at least two seeds, real but negligible if by less than 0.01 nats; not supported if the
+    precision stays below, or the loss is not so much higher; else undecided; not testable without
+    such an arm.
     """
     params = metrics.params
     networks = {arm: params.control_network(arm) for arm in params.arms}
@@ -171,16 +175,21 @@ def precision_needs_clamp(metrics: Metrics) -> Finding:
         f" {min(highest):.2f} to {max(highest):.2f}"
     )
     twin = networks[arm].model_copy(update={"precision_max": PRECISION_CLAMP})
-    others = [each for each, control in networks.items() if control == twin]
+    others, harm = [each for each, control in networks.items() if control == twin], None
     if others:
         losses = (answers(metrics, each, "loss") for each in (arm, others[0]))
         gains = [mine - theirs for mine, theirs in zip(*losses, strict=True)]
         words += f"; its loss minus that of {others[0]} is {sum(gains) / len(gains):+.4f}"
-        if (interval := of_the_method(gains)) is not None:
-            words += f" [{interval.low:+.4f}, {interval.high:+.4f}]"
+        if (harm := of_the_method(gains)) is not None:
+            words += f" [{harm.low:+.4f}, {harm.high:+.4f}]"
     largest = over_seeds(highest)
+    verdict: Judgement = reaches(largest, PRECISION_CLAMP)
+    if verdict == YES and (harm is None or harm.low <= 0):
+        verdict = NO if harm is not None and harm.high < WORTH else UNDECIDED
+    elif verdict == YES and harm is not None and harm.high < WORTH:
+        verdict = NEGLIGIBLE
     return Finding(
-        reaches(largest, PRECISION_CLAMP),
+        verdict,
         f"{words}.",
         largest.value,
         [largest.low, largest.high],

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scipy.special import betaincinv  # scipy.stats is slow to import
+
 from ncn.analysis.comparison import BASELINE
 from ncn.claims.rule import (
     CURVES,
@@ -11,6 +13,7 @@ from ncn.claims.rule import (
     UNDECIDED,
     YES,
     Finding,
+    Judgement,
     Metrics,
     claim,
     counted,
@@ -18,6 +21,7 @@ from ncn.claims.rule import (
     over_seeds,
 )
 from ncn.common.paths import CONVERGENCE
+from ncn.statistics.interval import LEVEL
 
 SPIKES = 1e-3  # a step: as rare they count as none
 COLLAPSES = 0.05  # of the runs: likewise
@@ -30,7 +34,8 @@ def stable(metrics: Metrics, arm: str) -> Finding:
     """Every step after the warm-up counts, of all runs together. Supported if at most 1 in 1,000 is
     a loss spike (a step's loss more than 6 robust standard deviations above the median of the up
     to 100 losses before it, of at least 20), and no more than 1 run in 20 has a loss that is not
-    finite or a loss scale below 1; not supported otherwise.
+    finite or a loss scale below 1; not supported if more spikes, or if surely more than 1 run in 20
+    breaks so (97.5 % bound of the binomial share); else undecided.
     """
     logs = [
         look(metrics.convergence, CONVERGENCE, "runs", run, "stability")
@@ -43,19 +48,29 @@ def stable(metrics: Metrics, arm: str) -> Finding:
     used = [look({"scale": scale}, CONVERGENCE, "scale") for scale in scales if scale is not None]
     collapsed = [scale is not None and scale < 1 for scale in scales]
     skipped = sum(log.get("skipped") or 0 for log in logs)
-    failing = sum(map(max, broken, collapsed)) / len(logs)
+    failing = sum(map(max, broken, collapsed))
+    verdict: Judgement = YES
+    if failing > COLLAPSES * len(logs):
+        verdict = NO if surely_above(failing, len(logs)) > COLLAPSES else UNDECIDED
+    if spikes > SPIKES * steps:
+        verdict = NO
     scaler = (
         f"lowest loss scale {min(used):g}, {skipped} steps skipped"
         if used
         else "no loss scaler was in use"
     )
     return Finding(
-        NO if spikes > SPIKES * steps or failing > COLLAPSES else YES,
+        verdict,
         f"{spikes} spikes in {steps:,.0f} steps after the warm-up, a loss that is not finite in"
         f" {sum(broken)} of {counted(logs, 'run')}; {scaler}.",
         1000 * spikes / steps,
         unit="spikes in 1,000 steps",
     )
+
+
+def surely_above(found: int, runs: int) -> float:
+    """The least share that shows `found` in so many runs once in 40 times (Clopper-Pearson)."""
+    return float(betaincinv(found, runs - found + 1, LEVEL / 2)) if found else 0.0
 
 
 def phase_steps(entry: Mapping[str, Any], phase: str) -> list[int | None]:

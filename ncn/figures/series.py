@@ -69,8 +69,6 @@ def mean_of(runs: Sequence[Series], name: str) -> tuple[Floats, Floats]:
 
 
 def future_arms(params: Params) -> frozenset[str]:
-    """The arms whose salience is pooled over the whole window: they train with the future."""
+    """The arms whose network pools over the whole window: they train with the future."""
     controls = {arm: params.control_network(arm) for arm in params.arms}
-    return frozenset(
-        arm for arm, c in controls.items() if c.controller != "none" and c.salience == "global"
-    )
+    return frozenset(arm for arm, c in controls.items() if c.reads and c.salience == "global")

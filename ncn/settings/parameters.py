@@ -4,7 +4,6 @@ A part of a model is the start of a parameter's name, up to a dot or the end: `c
 `control.output.bias`. In it, `*` stands for anything between two dots: `blocks.*.attention`.
 """
 
-from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 # Of every form a model may have, whatever its arm: a test holds them to models as they are built.
@@ -41,23 +40,6 @@ def parameter_names(n_layers: int) -> list[str]:
     """The name of every parameter that some arm's model of `n_layers` layers may have."""
     in_blocks = [f"blocks.{layer}.{name}" for layer in range(n_layers) for name in IN_A_BLOCK]
     return [*OUTSIDE_BLOCKS, *in_blocks]
-
-
-def belongs(name: str, part: str) -> bool:
-    """Whether the parameter `name` is in `part`."""
-    words, wanted = name.split("."), part.split(".")
-    return len(words) >= len(wanted) and all(map(fnmatchcase, words, wanted))
-
-
-def factor_of(name: str, factors: Mapping[str, float]) -> float:
-    """The factor of the parameter `name`, 1 where none of the parts is its own.
-
-    Of several parts the one with the most words counts, then the one with the fewest `*`, then the
-    last: `blocks.0` before `blocks.*`, `blocks.*.attention` before both.
-    """
-    parts = [part for part in factors if belongs(name, part)]
-    closest = sorted(parts, key=lambda part: (part.count(".") + 1, -part.count("*")))
-    return factors[closest[-1]] if closest else 1.0
 
 
 def check_part(part: str, n_layers: int) -> None:

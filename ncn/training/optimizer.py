@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from inspect import unwrap
 
 import torch
@@ -12,7 +13,6 @@ from torch.optim import AdamW, Optimizer
 from ncn.corpus.conditions import Conditions
 from ncn.model import LanguageModel
 from ncn.settings import Train
-from ncn.settings.parameters import factor_of
 
 IN_A_LAYER = re.compile(r"blocks\.(\d+)\.")
 
@@ -74,6 +74,23 @@ def set_learning_rate(optimizer: Optimizer, lr: float, by_layer: Sequence[float]
     for group in optimizer.param_groups:
         layer = group["layer"]
         group["lr"] = lr * group["lr_scale"] * (1.0 if layer is None else by_layer[layer])
+
+
+def belongs(name: str, part: str) -> bool:
+    """Whether the parameter `name` is in `part`."""
+    words, wanted = name.split("."), part.split(".")
+    return len(words) >= len(wanted) and all(map(fnmatchcase, words, wanted))
+
+
+def factor_of(name: str, factors: Mapping[str, float]) -> float:
+    """The factor of the parameter `name`, 1 where none of the parts is its own.
+
+    Of several parts the one with the most words counts, then the one with the fewest `*`, then the
+    last: `blocks.0` before `blocks.*`, `blocks.*.attention` before both.
+    """
+    parts = [part for part in factors if belongs(name, part)]
+    closest = sorted(parts, key=lambda part: (part.count(".") + 1, -part.count("*")))
+    return factors[closest[-1]] if closest else 1.0
 
 
 def is_plastic(model: LanguageModel) -> bool:

@@ -16,7 +16,7 @@ PLAIN = ("baseline", "static", "zero_start")  # what the others are to beat
 def planted(arm: str) -> dict[str, Any]:
     """The answers of a run of an arm."""
     plain = arm in PLAIN
-    loss = 1.6 if plain else 1.5
+    loss = 1.7 if arm == "unclamped" else 1.6 if plain else 1.5
     early, late = (1.7, 1.5) if plain else (1.69, 1.3)
     signals = {
         "directions": {"participation_ratio": 9.0, "columns": 12},

@@ -21,6 +21,7 @@ from ncn.claims.rule import (
     over_seeds,
     read_metrics,
 )
+from ncn.claims.training import COLLAPSES, surely_above
 from ncn.common.paths import CLAIMS as CLAIMS_FILE
 from ncn.common.paths import PUBLISHED_RUN
 from ncn.published_run import (
@@ -30,11 +31,12 @@ from ncn.published_run import (
     differences_to_published,
     rows_beside_published,
 )
-from ncn.settings import Params
+from ncn.settings import Params, load_params
 from ncn.signals import SIGNALS
+from ncn.statistics.interval import LEVEL
 from ncn.training import spikes
 from tests.claims.answered import PLAIN, RIVALS, answered, descended
-from tests.conftest import ROOT
+from tests.conftest import PARAMS, ROOT
 
 ARMS = ("baseline", "ncn", "ncn_causal", *RIVALS)
 # Undecided in favourable metrics too: the training loss of an arm that reads the future.
@@ -333,10 +335,12 @@ WIDENED = {"training_step": {"arms": {arm: {"ratio": 1.0} for arm in ARMS}}}
         ("stable", scaled(loss_scale_min=None), YES),
         ("stable", scaled(spikes=1, steps=2000), YES),
         ("stable", scaled(spikes=None), UNDECIDED),
+        ("stable", unlike(scaled(not_finite=1), scaled()), UNDECIDED),
         ("perplexity", scored("val_loss", mean=1.6, low=1.59, high=1.61), NO),
         ("perplexity", scored("val_loss", mean=1.52, low=1.50, high=1.54), UNDECIDED),
         ("plateau", scored("val_ppl", mean=4.5, low=4.4, high=4.6), NO),
         ("plateau", scored("val_ppl", mean=5.5, low=5.4, high=5.6), UNDECIDED),
+        ("plateau", scored("val_ppl", mean=20.0, low=19.0, high=21.0), NO),
         ("below_plain", compared(put(delta_loss=[0.2, 0.1, 0.3])), NO),
         (
             "below_plain",
@@ -413,6 +417,22 @@ def test_a_verdict_flips_with_its_evidence_and_no_other_does(
     assert {v for n, v in found.items() if n.split(".")[0] not in {claim, *others}} == {YES}
 
 
+def test_one_run_that_breaks_decides_against_no_number_of_seeds() -> None:
+    for runs in range(2, 40):
+        assert surely_above(1, runs) < COLLAPSES
+        assert surely_above(0, runs) == 0
+        assert surely_above(runs, runs) == pytest.approx(0.025 ** (1 / runs))
+    assert surely_above(2, 5) > COLLAPSES
+
+
+def test_the_default_run_can_pass_the_test_of_the_layers() -> None:
+    """At its seeds, initialisations and signals, with every p as small as it can be."""
+    ours = load_params(PARAMS)
+    for seeds in range(2, len(ours.seeds) + 20):
+        least = 3 / (1 + ours.brain_scan.initialisations)  # Holm, over the published signals
+        assert most_of([least] * seeds) < LEVEL
+
+
 def test_equivalent_arms_are_not_below_the_plain_transformer(experiment: Params) -> None:
     content = favourable()
     above, below = [0.002, 0.001, 0.003], [-0.002, -0.003, -0.001]
@@ -449,7 +469,7 @@ def test_a_test_that_nothing_could_pass_decides_nothing(experiment: Params) -> N
 
 
 def test_a_p_at_its_floor_is_said_to_be_so(experiment: Params) -> None:
-    content = favourable()
+    content, experiment = favourable(), compared_with(experiment, 99)
     assert "p = 0.01, the least possible" in evidence(experiment, content, "layers.ncn")
     at_word(p_tokens=0.02)(content)
     assert "p = 0.02." in evidence(experiment, content, "but.ncn")
@@ -595,10 +615,24 @@ def every_setting(params: Params) -> set[str]:
 
 
 def test_every_setting_either_has_a_published_value_or_is_free(published: Params) -> None:
-    named = {*PUBLISHED_SETTINGS} - {"train.sequences"}
+    named = {*PUBLISHED_SETTINGS} - {"train.sequences", "eval.sequences"}
     assert every_setting(published) == named | FREE_SETTINGS
     assert not named & FREE_SETTINGS
     assert differences_to_published(published) == []
+
+
+def test_a_part_of_the_text_or_few_sequences_are_not_the_published_experiment(
+    published: Params,
+) -> None:
+    (file,) = published.data.hub.files
+    for changes in ({"first_bytes": 5_242_880}, {"sha256": "0" * 64}):
+        hub = published.data.hub.model_copy(update={"files": [file.model_copy(update=changes)]})
+        data = published.data.model_copy(update={"hub": hub})
+        (said,) = differences_to_published(published.model_copy(update={"data": data}))
+        assert said.startswith("data.hub.files are TinyStoriesV2-GPT4-train.txt")
+    few = published.eval.model_copy(update={"sequences": 8})
+    (said,) = differences_to_published(published.model_copy(update={"eval": few}))
+    assert said == "eval.sequences is 8, published 3200"
 
 
 def test_the_published_text_makes_the_published_rows_or_it_is_said(published: Params) -> None:

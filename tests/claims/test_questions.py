@@ -139,6 +139,10 @@ NOTHING = {"participation_ratio": None, "columns": 12}
             ),
             UNDECIDED,
         ),
+        ("clamp", answer({"loss": 1.1}, arm="unclamped"), NO),  # it exceeds 4 and does better
+        ("clamp", answer({"loss": 1.505}, arm="unclamped"), NEGLIGIBLE),
+        ("clamp", answer({"loss": 1.4}, {"loss": 1.9}, arm="unclamped"), UNDECIDED),
+        ("adiabatic", answer({"tonic": sure(0.0)}), UNDECIDED),  # nothing to be missed
         ("shock", curve(started(4.5), arm="zero_start"), NO),
         ("shock", curve(started(5.005), arm="zero_start"), NEGLIGIBLE),
         ("shock", curve(started(5.001), started(5.5), arm="zero_start"), UNDECIDED),

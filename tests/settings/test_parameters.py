@@ -3,7 +3,8 @@
 import pytest
 
 from ncn.settings import Params
-from ncn.settings.parameters import belongs, check_part, factor_of, parameter_names
+from ncn.settings.parameters import check_part, parameter_names
+from ncn.training.optimizer import belongs, factor_of
 from tests.conftest import special
 from tests.model.test_modes import MODES
 

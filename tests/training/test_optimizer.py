@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from ncn.settings import Params
-from ncn.settings.parameters import belongs
-from ncn.training.optimizer import make_optimizer, set_learning_rate
+from ncn.training.optimizer import belongs, make_optimizer, set_learning_rate
 from ncn.training.step import Engine
 from tests.conftest import with_arm
 from tests.training.test_processes import in_two_processes, made, process_group
