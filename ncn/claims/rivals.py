@@ -34,7 +34,8 @@ def dynamic_beats_static(metrics: Metrics, arm: str) -> Finding:
         raise ElsewhereError("no arm has static control")
     mine, theirs = (answers(metrics, each, "loss") for each in (arm, static[0]))
     gains = [still - moving for moving, still in zip(mine, theirs, strict=True)]
-    sizes = [metrics.summary.get(each, {}).get("parameters") for each in (arm, static[0])]
+    arms = metrics.comparison.get("arms", {})
+    sizes = [arms.get(each, {}).get("parameters") for each in (arm, static[0])]
     having = f" ({sizes[0]:,} and {sizes[1]:,} parameters)" if all(sizes) else ""
     return finding(
         of_the_method(gains),

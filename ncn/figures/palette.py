@@ -18,9 +18,10 @@ ARM_COLOURS = {
     "baseline": "#333333",
     "ncn": "#0072B2",
     "ncn_causal": "#D55E00",
+    "static": "#009E73",
 }
 FURTHER_COLOURS = (
-    "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255",
+    "#CC79A7", "#E69F00", "#56B4E9", "#882255",
     "#6A51A3", "#A6761D", "#E7298A", "#117733", "#999933", "#1B9E9E", "#661100",
     "#003F5C",
 )  # fmt: skip
@@ -31,9 +32,9 @@ ARM_MARKS: dict[str, tuple[Marker, Dashes]] = {
     "baseline": ("o", ()),
     "ncn": ("s", (5, 2)),
     "ncn_causal": ("^", (6, 2, 1, 2)),
+    "static": ("D", (1, 1)),
 }
 FURTHER_MARKERS: tuple[Marker, ...] = (
-    "D",
     "v",
     "P",
     "X",
@@ -46,6 +47,7 @@ FURTHER_MARKERS: tuple[Marker, ...] = (
     "8",
     (4, 1, 0),
     (3, 1, 0),
+    (5, 1, 0),
 )
 FURTHER_DASHES: tuple[Dashes, ...] = ((1, 1), (8, 3), (4, 1, 1, 1, 1, 1), ())
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ncn.common.paths import COMPARISON, SCALING, STUDIES
-from ncn.settings import BASELINE
 from ncn.settings.yaml12 import parse_yaml
 
 Read = Callable[[Path], str | None]  # the text of a file of the project; None where there is none
@@ -15,16 +14,18 @@ NOTHING = "No study has been run yet: `python -m ncn study list` shows what is p
 
 
 def headline(read: Read) -> str:
-    """A table of the studies' sizes, and what is to be said of the endpoint that each declared."""
+    """The endpoint that each study declared, a line a size, and what is to be said of it by size.
+
+    Every arm, and the words on each size, are in the study's own `result.md`.
+    """
     studies = json.loads(read(SCALING) or "{}")
     if not studies:
         return NOTHING
-    rows, sentences = [], []
+    rows, sentences, every = [], [], []
     for name, found in studies.items():
         for size in found["sizes"]:
             comparison = json.loads(read(STUDIES / name / size / COMPARISON) or "{}")
             rows += _rows(name, size, found, comparison)
-            sentences.append(f"`{name}`, size {size}: {_words(comparison)}")
         if len(found["sizes"]) > 1:
             first = comparison["primary"]
             told = [words for words in found["in_words"] if words.startswith(f"{first}:")]
@@ -32,6 +33,7 @@ def headline(read: Read) -> str:
         planned = (parse_yaml(read(STUDIES / name / "profile.yaml") or "") or {}).get("sizes") or {}
         if waiting := [size for size in planned if size not in found["sizes"]]:
             sentences.append(f"`{name}`: not run yet: {', '.join(waiting)}.")
+        every.append(f"[{name}]({STUDIES / name / 'result.md'})")
     return "\n".join(
         [
             "| study | size | parameters | tokens | arm | loss − baseline's (nats a token) [95 %] |"
@@ -41,6 +43,8 @@ def headline(read: Read) -> str:
             "",
             *(f"- {sentence}" for sentence in sentences),
             "",
+            f"Every arm, and what is said of each size: {', '.join(every)}.",
+            "",
         ]
     )
 
@@ -48,10 +52,12 @@ def headline(read: Read) -> str:
 def _rows(
     name: str, size: str, found: Mapping[str, Any], comparison: Mapping[str, Any]
 ) -> list[str]:
-    """A line for each arm of a size but the baseline, the declared endpoint first."""
+    """A line for the declared endpoint of a size; for each arm but the baseline where none was."""
     primary = comparison["primary"]
     rows = []
-    for arm in sorted(comparison["differences"], key=lambda arm: arm != primary):
+    for arm in comparison["differences"]:
+        if primary not in (None, arm):
+            continue
         each = comparison["differences"][arm]
         [point] = [point for point in found["arms"][arm]["points"] if point["size"] == size]
         value, low, high = each["delta_loss"]
@@ -60,16 +66,9 @@ def _rows(
             size,
             f"{point['parameters']:,}",
             f"{point['tokens']:,}",
-            f"**`{arm}`**" if arm == primary else f"`{arm}`",
+            f"`{arm}`",
             f"{value:+.4f} [{low:+.4f}, {high:+.4f}]",
             "–" if each["p_holm"] is None else f"{each['p_holm']:.2g}",
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
-
-
-def _words(comparison: Mapping[str, Any]) -> str:
-    """What there is to say of the declared endpoint; of every arm where none was."""
-    told: dict[str, str] = comparison["in_words"]
-    primary = comparison["primary"]
-    return told.get(primary) or " ".join(words for arm, words in told.items() if arm != BASELINE)

@@ -33,7 +33,7 @@ from ncn.figures.style import WIDTH
 from ncn.settings import PUBLISHED_SERIES, Params, load_params
 from ncn.settings.profiles import experiment
 from ncn.signals import SIGNALS
-from tests.conftest import ROOT
+from tests.conftest import PARAMS, ROOT
 from tests.results import write_results
 
 Rows = list[dict[str, Any]]
@@ -153,7 +153,7 @@ def test_what_the_layouts_solver_leaves_in_the_last_bits_is_cut(tmp_path: Path) 
 
 
 def test_no_two_arms_look_alike_in_grey(params: Params) -> None:
-    for arms in (params.arms, experiment("ablations", ROOT / "params.yaml").arms, TWELVE):
+    for arms in (params.arms, experiment("ablations", PARAMS).arms, TWELVE):
         looks = arm_looks([*arms, PUBLISHED_SERIES])
         for one, other in combinations(looks.values(), 2):
             assert one.marker != other.marker
