@@ -35,7 +35,13 @@ from ncn.training.cost import training_cost
 from ncn.training.log import LogRow
 from ncn.training.loop import train_model
 from ncn.training.preview import previewer
-from ncn.training.processes import launch, process_group, rank, started_by_torchrun
+from ncn.training.processes import (
+    launch,
+    process_group,
+    rank,
+    started_by_torchrun,
+    threads_of_a_process,
+)
 from ncn.training.states import states_of
 
 
@@ -62,7 +68,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     lr = read_json(paths.tuning_directory(arm) / paths.CHOSEN)["lr"]
     settings = params.train_of(arm).model_copy(update={"lr": lr})
     device = pick_device()
-    compute_alike(settings.threads_of_a_process)
+    compute_alike(threads_of_a_process(settings))
     meta = read_meta(TOKENS)
     later = {  # what later stages read: refused now, and not after hours
         "generate.prompts": params.generate.prompts,

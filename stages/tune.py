@@ -27,6 +27,7 @@ from ncn.settings import Params, load_params
 from ncn.settings.stage_inputs import StageInputs
 from ncn.statistics.scores import language_model
 from ncn.training.loop import train_model
+from ncn.training.processes import threads_of_a_process
 from ncn.training.states import states_of
 from ncn.training.step import NonFiniteError
 from ncn.training.tuning import Row, as_chosen, in_words, tune
@@ -54,7 +55,7 @@ def main() -> None:
 def trial(params: Params, arm: str, lr: float, seed: int, *, stop: StopSignals) -> float:
     """The loss on the tuning part, as a language model, after `tune.epochs` at `lr`."""
     settings = params.train_of(arm).model_copy(update={"lr": lr, "epochs": params.tune.epochs})
-    compute_alike(settings.threads_of_a_process)
+    compute_alike(threads_of_a_process(settings))
     meta, name = read_meta(TOKENS), f"tune-{arm}-{lr:g}-{seed}"
     model = build_model(params, arm, meta.vocab_size, seed).to(pick_device())
     rows, scored = training_rows(TOKENS, model), validation_rows(TOKENS, model, "tune")

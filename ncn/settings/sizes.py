@@ -1,4 +1,6 @@
-"""Sizes of one experiment: settings `at_size` and `sizes`.
+"""Sizes of one experiment: settings `at_size` and `sizes`; and how settings are laid over others.
+
+The stages that make models declare this file, as no other of this room: it decides what they make.
 
 A run is of one size, `at_size`: what `sizes` says of it is laid over `model` and `train` when
 params.yaml is read, so that nothing else has to know of sizes.
@@ -44,6 +46,12 @@ class Size(Settings):
                     allowed = ", ".join(sorted(kind.model_fields.keys() - ALIKE))
                     raise ValueError(f"{section}.{key}: unknown key; allowed are {allowed}")
         return self
+
+
+def laid_over(section: Settings, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a section with those of `changes` that are its own in place of them."""
+    mine = {key: value for key, value in changes.items() if key in type(section).model_fields}
+    return section.model_dump() | mine
 
 
 def of_its_size(content: Mapping[str, Any]) -> dict[str, Any]:

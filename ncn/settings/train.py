@@ -38,11 +38,6 @@ class Train(Settings):
     log_every: Count
     validation: Validation
 
-    @property
-    def threads_of_a_process(self) -> int:
-        """Threads are shared by the processes, at least one each."""
-        return max(1, self.threads // self.processes)
-
 
 class Tune(Settings):
     """The learning rate of each arm: found on a part of the text that nothing else sees."""

@@ -21,7 +21,7 @@ from ncn.settings.control import ControlSettings
 from ncn.settings.data import Data, Split, Text, Tokenizer
 from ncn.settings.model import Baseline, Model, check_heads, check_routing
 from ncn.settings.parameters import check_part
-from ncn.settings.sizes import Size, SizeName, of_its_size
+from ncn.settings.sizes import Size, SizeName, laid_over, of_its_size
 from ncn.settings.train import Saving, Train, Tune
 from ncn.settings.values import Settings, name_length, validated
 from ncn.settings.yaml12 import read_yaml
@@ -208,8 +208,7 @@ class Params(Settings):
             raise InputError(
                 f"arms.{arm}.{min(unknown)}: unknown key; allowed are {sorted(ARM_SETTINGS)}"
             )
-        mine = {key: value for key, value in changes.items() if key in type(section).model_fields}
-        return validated(type(section), section.model_dump() | mine, f"arms.{arm}")
+        return validated(type(section), laid_over(section, changes), f"arms.{arm}")
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

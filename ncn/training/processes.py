@@ -33,6 +33,11 @@ RESTARTS = 3  # of all ranks, after one died
 RUN_ID = "ranks"  # of those that `run_ranks` starts
 
 
+def threads_of_a_process(train: Train) -> int:
+    """Threads are shared by the processes, at least one each."""
+    return max(1, train.threads // train.processes)
+
+
 def started_by_torchrun() -> bool:
     """Is this process one rank of several (or the only one that a torchrun started)?"""
     return "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE"} <= os.environ.keys()
@@ -112,7 +117,7 @@ def launch(module: str, arguments: list[str], train: Train) -> None:
 
     die_with_parent()
     check_division(train.micro_batch_size * train.grad_accum_steps, train.processes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(train.threads_of_a_process))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads_of_a_process(train)))
     try:
         run_ranks(train.processes, RESTARTS, sys.executable, "-m", module, *arguments)
     except ChildFailedError as error:

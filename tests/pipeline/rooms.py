@@ -17,8 +17,13 @@ ROOMS = (
 # Declared by no stage, and why: an edit there cannot change a number.
 UNDECLARED = {
     "common": "how files appear, what is said and shown, when to stop: no value is made here",
-    "settings": "values reach a stage as params.yaml says them, and those its stage declares",
+    "settings": "values reach a stage as params.yaml says them, and those its stage declares; but"
+    " for OVERLAY",
 }
+
+
+# How settings are laid over each other: declared by the stages that make models of them.
+OVERLAY = Path("ncn/settings/sizes.py")
 
 
 def modules() -> list[Path]:

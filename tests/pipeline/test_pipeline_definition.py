@@ -10,7 +10,7 @@ from ncn.common.nested import leaves
 from ncn.settings import Params, read_yaml
 from ncn.settings.whole import UNSEEN_BY_DVC
 from tests.conftest import ROOT
-from tests.pipeline.rooms import PACKAGES, closure
+from tests.pipeline.rooms import OVERLAY, PACKAGES, closure
 
 STAGES: dict[str, dict[str, Any]] = read_yaml(ROOT / "dvc.yaml")["stages"]
 NO_INPUT = {"saving"}  # when to save changes no result
@@ -28,7 +28,7 @@ def declared_code(stage: str) -> set[Path]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_the_rooms_that_it_computes_with_and_no_other(stage: str) -> None:
-    imported, declared = closure(stage_script(stage)), declared_code(stage)
+    imported, declared = closure(stage_script(stage)), declared_code(stage) - {OVERLAY}
     covered = {file for file in imported if {file, *file.parents} & declared}
     fronts = {file for file in imported if file.stem == "__init__"}  # a docstring, at most imports
     assert imported - covered <= fronts
@@ -37,6 +37,13 @@ def test_a_stage_declares_the_rooms_that_it_computes_with_and_no_other(stage: st
     } == set()
     for file in fronts - covered:
         assert len((ROOT / file).read_text().splitlines()) == 1, f"{file} runs code undeclared"
+
+
+def test_what_makes_models_declares_how_their_settings_are_laid_over_each_other() -> None:
+    makers = {stage for stage in STAGES if {"sizes", "model"} <= {*STAGES[stage]["params"]}}
+    makers = makers - {"report"} | {"adapt"}
+    assert makers == {"tune", "train", "adapt"}
+    assert {stage for stage in STAGES if OVERLAY in declared_code(stage)} == makers
 
 
 def test_no_two_stages_write_the_same_output_and_none_is_tracked_twice() -> None:
