@@ -21,6 +21,7 @@ from yaml import CSafeLoader, MappingNode, Node, ScalarNode, YAMLError
 from yaml.constructor import ConstructorError
 
 from ncn.common.errors import InputError
+from ncn.settings.values import shown
 
 TAG = "tag:yaml.org,2002:"
 
@@ -58,9 +59,11 @@ class Yaml12Loader(CSafeLoader):
     """
 
     def construct_yaml_int(self, node: ScalarNode) -> int:
-        """No base of 60, and octal only as 0o17."""
+        """No base of 60, octal only as 0o17, and none so long that Python would not write it."""
         text = self.construct_scalar(node).replace("_", "")
-        return int(text, BASES.get(text.lstrip("+-")[:2], 10))
+        number = int(text, BASES.get(text.lstrip("+-")[:2], 10))
+        str(number)  # raises where a decimal of that length does: in another base none is too long
+        return number
 
     def construct_yaml_float(self, node: ScalarNode) -> float:
         """No base of 60."""
@@ -85,7 +88,7 @@ class Yaml12Loader(CSafeLoader):
         for key_node, value in node.value[n_merged:]:
             key = self._key(key_node)
             if key in mine:
-                problem = f"found the key {key!r} twice"
+                problem = f"found the key {shown(key)} twice"
                 raise ConstructorError(None, None, problem, key_node.start_mark)
             mine.add(key)
             entries[key] = (key_node, value)
@@ -106,7 +109,7 @@ def _refusing(name: str) -> Callable[[Any, Any], Any]:
         try:
             return construct(loader, node)
         except (ValueError, OverflowError, KeyError, AttributeError):
-            problem = f"{node.value!r} is no {name}"
+            problem = f"{shown(node.value)} is no usable {name}"
             raise ConstructorError(None, None, problem, node.start_mark) from None
 
     return construct_or_refuse
