@@ -165,13 +165,22 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         InputError: one line that names the file, the place in it and what is wrong there.
     """
     try:
-        content = parse_yaml(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path} is not YAML: {_in_one_line(error)}") from None
+    return parse_sections(text, str(path))
+
+
+def parse_sections(text: str, where: str) -> dict[str, Any]:
+    """The mapping in `text`; raises as `read_yaml` does, with `where` in place of the file."""
+    try:
+        content = parse_yaml(text)
+    except YAMLError as error:
+        raise InputError(f"{where} is not YAML: {_in_one_line(error)}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected sections (a mapping), found {type(content).__name__}")
+        raise InputError(f"{where}: expected sections (a mapping), found {type(content).__name__}")
     return content
 
 
