@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ncn.common.errors import InputError
 from ncn.common.files import as_written
 from ncn.common.tsv import read_tsv
 from ncn.settings import Params
@@ -63,6 +64,7 @@ PUBLISHED_SETTINGS: dict[str, Any] = {
 PUBLISHED_TEXT = "6418d412de72888f52b5142c761ac21a582f7d1166f0bfbdb5f03ccfdec90443"
 PUBLISHED_FILE = "TinyStoriesV2-GPT4-train.txt"
 PUBLISHED_ROWS = {"train": 1_016_288, "val": 53_488}
+PUBLISHED_STORY_ENDS = 2_717_699  # delimiters in it
 # What the arms are about, on which the sources disagree, or what changes no more than rounding.
 FREE_SETTINGS = {
     "data.stories", "data.path", "data.url", "data.sha256", "data.bytes", "data.hub",
@@ -125,14 +127,18 @@ def differences_to_published(params: Params, arm: str | None = None) -> list[str
 
 
 def rows_beside_published(
-    texts: Sequence[str], params: Params, rows: Mapping[str, int]
+    texts: Sequence[str], params: Params, rows: Mapping[str, int], n_texts: int
 ) -> str | None:
-    """Whether the published text came to the published rows, in words; None of another split.
+    """That the published text came to the published rows, in words; None of another split.
 
     Args:
         texts: the sha256 of each file of text.
         params: the experiment.
         rows: of each part.
+        n_texts: between delimiters, empty ones too.
+
+    Raises:
+        InputError: it came to others, or to another number of stories.
     """
     ours = {
         "tokenizer.vocabulary": params.tokenizer.vocabulary,
@@ -147,9 +153,17 @@ def rows_beside_published(
         or any(PUBLISHED_SETTINGS[key] != value for key, value in ours.items())
     ):
         return None
-    if rows == PUBLISHED_ROWS:
-        return "as many sequences as published"
-    return f"published: {PUBLISHED_ROWS['train']:,} training, {PUBLISHED_ROWS['val']:,} validation"
+    for what, found, expected in (
+        *((f"{part} rows", rows.get(part, 0), n) for part, n in PUBLISHED_ROWS.items()),
+        # The file's end may end a story too.
+        ("story ends", n_texts - (n_texts == PUBLISHED_STORY_ENDS + 1), PUBLISHED_STORY_ENDS),
+    ):
+        if found != expected:
+            raise InputError(
+                f"the published text came to {found:,} {what}, and should to {expected:,}: the"
+                " vocabulary is not the published one, or the code counts otherwise"
+            )
+    return "as many sequences as published"
 
 
 def _shown(value: Any) -> str:

@@ -53,9 +53,13 @@ def main() -> None:
                 unfinished,
                 cores(),
             )
+            counts = {part: of.rows for part, of in meta.parts.items()}
+            listed = read_json(RAW / "manifest.json")["files"]
+            texts = [file["sha256"] for file in listed if file["path"].startswith("text/")]
+            n_texts = corpus.n_stories + meta.text.empty
+            beside = rows_beside_published(texts, params, counts, n_texts)
             inputs.check()
         shutil.rmtree(unfinished)
-    counts = {part: of.rows for part, of in meta.parts.items()}
     rows = ", ".join(f"{n:,} {PART_NAMES[part]}" for part, n in counts.items())
     print(
         f"{meta.tokens:,} tokens of {meta.stories:,} stories:"
@@ -63,9 +67,7 @@ def main() -> None:
     )
     for line in in_words(meta.text):
         print(line)
-    listed = read_json(RAW / "manifest.json")["files"]
-    texts = [file["sha256"] for file in listed if file["path"].startswith("text/")]
-    if beside := rows_beside_published(texts, params, counts):
+    if beside:
         print(beside)
 
 

@@ -2,7 +2,6 @@
 committed one. `make repro` ends with it."""
 
 import argparse
-import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 from ncn.analysis.verdict import reads_the_future
 from ncn.common.errors import InputError
-from ncn.common.files import as_written, read_json
+from ncn.common.files import as_written, parse_json, read_json
 from ncn.common.nested import changed_keys, differences
 from ncn.common.paths import COMPARISON, REPORT, RESULTS, SUMMARY
 from ncn.common.timing import read_timing
-from ncn.settings.yaml12 import parse_yaml, read_yaml
+from ncn.settings.yaml12 import parse_sections, read_yaml
 from ncn.studies.tools import head
 
 Summary = dict[str, dict[str, float]]
@@ -75,20 +74,31 @@ PARAMS = Path("params.yaml")
 COMMIT = f"git add {' '.join(RESULTS)} && git commit -m 'A run'"
 
 
-def committed(path: Path) -> str | None:
-    """The text of a file in the last commit; None where there is none."""
-    shown = subprocess.run(
-        ["git", "show", f"HEAD:./{path}"], capture_output=True, text=True, check=False
-    )
-    return shown.stdout if shown.returncode == 0 else None
+def committed(path: Path, revision: str = "HEAD") -> str | None:
+    """The text of a file in a revision; None where there is none."""
+    show = ["git", "show", f"{revision}:./{path}"]
+    shown = subprocess.run(show, capture_output=True, check=False)
+    return None if shown.returncode else shown.stdout.decode(errors="replace")
+
+
+def committed_params(revision: str = "HEAD") -> dict[str, Any] | None:
+    """params.yaml of a revision; None where there is none; raises as `read_yaml` does."""
+    text = committed(PARAMS, revision)
+    return None if text is None else parse_sections(text, f"{PARAMS} of {revision}")
+
+
+def committed_summary(revision: str = "HEAD") -> Any:
+    """metrics/summary.json of a revision; None where there is none; raises as `read_json` does."""
+    text = committed(SUMMARY, revision)
+    return None if text is None else parse_json(text, f"{SUMMARY} of {revision}")
 
 
 def changed_settings() -> list[str] | None:
     """The keys whose value is another than in the last commit; None where none is committed."""
-    before = committed(PARAMS)
+    before = committed_params()
     if before is None:
         return None
-    return changed_keys(read_yaml(PARAMS), parse_yaml(before))
+    return changed_keys(read_yaml(PARAMS), before)
 
 
 def what_next() -> list[str]:
@@ -117,12 +127,14 @@ def beside_the_committed(summary: Summary) -> list[str]:
     against = f"against the committed {SUMMARY}"
     try:
         head()
+        before = committed_summary()
+        if before is None:
+            return [f"{against}: none is committed", *what_next()]
+        with as_written(f"{SUMMARY} of HEAD", fix=f"commit another: {COMMIT}"):
+            found = differences(summary, before, "committed")
+        return [f"{against}: {found}", *what_next()]
     except InputError as problem:
         return [f"{against}: {problem}"]
-    before = committed(SUMMARY)
-    if before is None:
-        return [f"{against}: none is committed", *what_next()]
-    return [f"{against}: {differences(summary, json.loads(before), 'committed')}", *what_next()]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

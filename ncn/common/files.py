@@ -61,16 +61,31 @@ def write_json(path: str | Path, value: object) -> None:
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; raises InputError where it is missing or damaged."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: run `dvc repro`, or `dvc pull`") from None
-    except (ValueError, RecursionError) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path} is not JSON: {error}") from None
+    return parse_json(text, str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """What `text` of `where` says; raises InputError where it is damaged."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not JSON: {error}") from None
 
 
 @contextmanager
-def as_written(*paths: str | Path) -> Iterator[None]:
+def as_written(
+    *paths: str | Path, fix: str = "run `dvc repro`, or `dvc checkout`"
+) -> Iterator[None]:
     """What is made of these files, taken for what a stage writes into them.
+
+    Args:
+        paths: of the files, as a message names them.
+        fix: what helps where they are not so.
 
     Raises:
         InputError: the block fails as it does where a value is missing or of another type.
@@ -82,11 +97,9 @@ def as_written(*paths: str | Path) -> Iterator[None]:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         where = ", ".join(map(str, paths))
         if isinstance(error, KeyError):
-            raise InputError(f"{where} has no {error}: run `dvc repro`") from error
+            raise InputError(f"{where} has no {error}: {fix}") from error
         why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(
-            f"{where}: not as a stage writes it ({why[:120]}): run `dvc repro`, or `dvc checkout`"
-        ) from error
+        raise InputError(f"{where}: not as a stage writes it ({why[:120]}): {fix}") from error
 
 
 def sha256_of(path: str | Path) -> str:

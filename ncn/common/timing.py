@@ -8,8 +8,10 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ncn.common.files import write_json
+from ncn.common.nested import is_number
 from ncn.common.paths import TIMING
 
 
@@ -24,9 +26,17 @@ def timed(stage: str, **amounts: float) -> Iterator[dict[str, float]]:
 
 
 def read_timing() -> dict[str, dict[str, float]]:
-    """What the last run of each stage took; empty where none ran here."""
+    """What the last run of each stage took; empty where none ran here, or the file is damaged."""
     try:
-        times: dict[str, dict[str, float]] = json.loads(TIMING.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        times = json.loads(TIMING.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
-    return times
+    if not isinstance(times, dict):
+        return {}
+    return {stage: noted for stage, noted in times.items() if _is_noted(noted)}
+
+
+def _is_noted(noted: Any) -> bool:
+    """Whether it is what `timed` writes of a stage."""
+    numbers = isinstance(noted, dict) and all(map(is_number, noted.values()))
+    return numbers and noted.get("seconds", 0) > 0

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from ncn.common.errors import InputError
 from ncn.common.files import replacing, write_json
 from ncn.corpus.meta import Meta, Text, read_meta
-from ncn.corpus.ranges import Corpus, encode_ranges, stream_files
+from ncn.corpus.ranges import Corpus, Counts, encode_ranges, keys_files, stream_files
 from ncn.corpus.rows import TOKEN, BlockDigests, Rows
 from ncn.corpus.split import LEFT_OUT, PART_NAMES, PARTS, Parts, choose_parts
 from ncn.corpus.tokenizer import load_tokenizer
 from ncn.settings import MAX_TASKS, Split
+from ncn.text.repeats import shared
 
 
 def write_corpus(
@@ -60,6 +61,8 @@ def write_corpus(
         InputError: a part would have no row, or see `encode_ranges`.
     """
     by_story, n_stories = split.unit == "story", corpus.n_stories - text.left_out
+    if parts is None and split.unit == "tail":
+        parts = np.zeros(corpus.n_stories, dtype=np.uint8)
     if not by_story and parts is not None:
         parts = np.where(parts == LEFT_OUT, parts, 0).astype(np.uint8)
     counts = encode_ranges(corpus, parts, vocabulary, scratch, workers)
@@ -81,6 +84,10 @@ def write_corpus(
                 " which takes the end of the text"
             )
     tokenizer = load_tokenizer(vocabulary)
+    if split.unit == "tail" and parts is not None:
+        n_tokens, end = n_rows * context_length, tokenizer.end_of_text
+        in_train = _in_train(corpus, parts, counts, n_tokens, end, scratch)
+        text = text.model_copy(update=in_train)
     lengths = np.array([len(piece) for piece in tokenizer.token_bytes()], dtype=np.int32)
     meta: dict[str, Any] = {
         "stories": n_stories,
@@ -165,6 +172,47 @@ class _Part:
             "bytes_per_token": self._bytes / n_targets,
             "digests": {kind: blocks.digests() for kind, blocks in self._blocks.items()},
         }
+
+
+def _in_train(
+    corpus: Corpus,
+    parts: Parts,
+    counts: Sequence[Counts],
+    n_tokens: NDArray[np.int64],
+    end_of_text: int,
+    scratch: Path,
+) -> dict[str, int]:
+    """The stories of the parts of a tail that train too, by the key of meta.json.
+
+    Args:
+        corpus: the text.
+        parts: 0 of each story, or LEFT_OUT.
+        counts: of each range, see `encode_ranges`.
+        n_tokens: of each of PARTS, whose order in the text is training, tuning, validation; a story
+            is of the part that it begins in.
+        end_of_text: the token that ends a story.
+        scratch: where the ids and the keys lie.
+    """
+    of_story, n_ranges = parts.copy(), len(corpus.ranges)
+    begins = np.cumsum([0, *(sum(each[0] for each in of_range) for of_range in counts)])
+    training, _, tuning = map(int, n_tokens)
+    for part, first in (("tune", training), ("val", training + tuning)):
+        number = min(int(np.searchsorted(begins, first, "right")), n_ranges) - 1
+        file = stream_files(scratch, n_ranges, PARTS[0])[number]
+        before = np.fromfile(file, TOKEN, count=first - int(begins[number]))
+        ends = before == end_of_text
+        n_before = int(ends.sum()) + int(len(ends) > 0 and not ends[-1])  # the cut one too
+        start = sum(corpus.stories[:number])
+        there = of_story[start : start + corpus.stories[number]]
+        kept = np.flatnonzero(there != LEFT_OUT)
+        place = start + (int(kept[n_before]) if n_before < len(kept) else len(there))
+        behind = of_story[place:]
+        behind[behind != LEFT_OUT] = PARTS.index(part)
+    keys = keys_files(scratch, n_ranges)
+    return {
+        f"{part}_in_train": shared(keys, of_story, PARTS.index(part), PARTS.index("train"))
+        for part in PARTS[1:]
+    }
 
 
 def _by_file(corpus: Corpus, counts: Sequence[Sequence[Sequence[int]]]) -> NDArray[np.int64]:

@@ -40,7 +40,8 @@ class Text(Settings):
         near_repeats: that an earlier one nearly is, those included; null where not looked for.
         left_out: of these, as `text.repeats` says.
         val_in_train: stories of the validation part that train too, word for word, and
-        tune_in_train: of the tuning part; null where a story can be in two parts.
+        tune_in_train: of the tuning part; null where rows are drawn, which cut
+            stories.
     """
 
     files_with_bom: Number

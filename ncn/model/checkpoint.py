@@ -43,8 +43,9 @@ def load_model(directory: str | Path) -> LanguageModel:
         read = read["ncn"]
     config = validated(ModelConfig, read, str(directory / CONFIG))
     path = directory / WEIGHTS
-    if not path.exists():
-        raise InputError(f"{path} does not exist: run `dvc repro train`, or `dvc pull`")
+    if not path.is_file():
+        what = "is no file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {what}: run `dvc repro train`, or `dvc pull`")
     try:
         with safe_open(path, "pt") as file:
             names = file.keys()

@@ -2,10 +2,10 @@
 
 The file is a pickle. It is read by torch's restricted reader, which builds tensors and plain
 containers and refuses every other name, but for one: the configuration object, in whose place
-comes an object that does nothing. So no code of the file's choosing runs. Nor does it take more
-memory than it has bytes: it may name nothing but what tensors are made of, its parts may not be
-packed, and they are mapped. Names of tensors, and what follows from their shapes, are in `_shapes`
-and `_converted`.
+comes an object that does nothing. So no code of the file's choosing runs. It may name nothing but
+what tensors are made of; its tensors may not be packed, and are mapped; the pickle around them, of
+which a byte can take 240 of memory (an empty set), is 1 MB at most. Names of tensors, and what
+follows from their shapes, are in `_shapes` and `_converted`.
 
 The control network is then compared with an untrained one. At the published initialisation every
 bias of it is exactly 0 and every norm weight exactly 1; a single optimiser step with a gradient
@@ -37,7 +37,7 @@ NAMES = re.compile(
     r"collections OrderedDict|torch Size|torch \w+Storage|torch\.serialization _get_layout"
     r"|torch\._utils _rebuild_(tensor_v2|parameter)"
 )
-MOST_PICKLE_BYTES = 1 << 26  # of names and shapes; run 1 has some 10 kB
+MOST_PICKLE_BYTES = 1 << 20  # of names and shapes; run 1 has some 10 kB
 LAYER = re.compile(r"transformer_layers\.\d+\.")
 # What torch puts before a tensor's name: torch.compile, DistributedDataParallel.
 WRAPPERS = ("_orig_mod.", "module.")
@@ -143,7 +143,10 @@ def _check_archive(path: Path) -> None:
             )
         (pickled,) = (each for each in entries if each.filename.endswith("/data.pkl"))
         if pickled.file_size > MOST_PICKLE_BYTES:
-            raise InputError(f"{path} is refused: {pickled.file_size} bytes of names and shapes")
+            raise InputError(
+                f"{path} is refused: {pickled.file_size} bytes of names and shapes, at most"
+                f" {MOST_PICKLE_BYTES} are read"
+            )
         for code, name, _ in pickletools.genops(archive.read(pickled)):
             if code.name == "STACK_GLOBAL":
                 raise InputError(f"{path} is refused: its names are not written as torch.save does")

@@ -105,19 +105,20 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
     parts = [str(part) for part in problem["loc"] if part != "[key]"]  # pydantic's, of a name
     key = ".".join(part if len(part) <= LONGEST_KEY else shown(part) for part in parts)
+    of = f"{key}: " if key else ""  # none: the whole is wrong
     more = "" if error.error_count() == 1 else f" (and {error.error_count() - 1} more)"
     match problem["type"]:
         case "extra_forbidden":
             allowed = ", ".join(_fields_beside(kind, problem["loc"]))
-            text = f"{key}: unknown key; allowed are {allowed}"
+            text = f"{of}unknown key; allowed are {allowed}"
         case "missing":
-            text = f"{key}: missing"
+            text = f"{of}missing"
         case "value_error":
             message = problem["msg"].removeprefix("Value error, ")
-            text = f"{key}: {message}" if key else message
+            text = f"{of}{message}"
         case _:
             wanted = re.sub(" (after validation|or instance of).*", "", problem["msg"])
-            text = f"{key}: {wanted.replace('Input', 'it', 1)}, not {shown(problem['input'])}"
+            text = f"{of}{wanted.replace('Input', 'it', 1)}, not {shown(problem['input'])}"
     return text + more
 
 

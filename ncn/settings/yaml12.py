@@ -21,6 +21,7 @@ from yaml import CSafeLoader, MappingNode, Node, ScalarNode, YAMLError
 from yaml.constructor import ConstructorError
 
 from ncn.common.errors import InputError
+from ncn.settings.values import shown
 
 TAG = "tag:yaml.org,2002:"
 
@@ -58,9 +59,11 @@ class Yaml12Loader(CSafeLoader):
     """
 
     def construct_yaml_int(self, node: ScalarNode) -> int:
-        """No base of 60, and octal only as 0o17."""
+        """No base of 60, octal only as 0o17, and none so long that Python would not write it."""
         text = self.construct_scalar(node).replace("_", "")
-        return int(text, BASES.get(text.lstrip("+-")[:2], 10))
+        number = int(text, BASES.get(text.lstrip("+-")[:2], 10))
+        str(number)  # raises where a decimal of that length does: in another base none is too long
+        return number
 
     def construct_yaml_float(self, node: ScalarNode) -> float:
         """No base of 60."""
@@ -85,7 +88,7 @@ class Yaml12Loader(CSafeLoader):
         for key_node, value in node.value[n_merged:]:
             key = self._key(key_node)
             if key in mine:
-                problem = f"found the key {key!r} twice"
+                problem = f"found the key {shown(key)} twice"
                 raise ConstructorError(None, None, problem, key_node.start_mark)
             mine.add(key)
             entries[key] = (key_node, value)
@@ -106,7 +109,7 @@ def _refusing(name: str) -> Callable[[Any, Any], Any]:
         try:
             return construct(loader, node)
         except (ValueError, OverflowError, KeyError, AttributeError):
-            problem = f"{node.value!r} is no {name}"
+            problem = f"{shown(node.value)} is no usable {name}"
             raise ConstructorError(None, None, problem, node.start_mark) from None
 
     return construct_or_refuse
@@ -162,13 +165,22 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         InputError: one line that names the file, the place in it and what is wrong there.
     """
     try:
-        content = parse_yaml(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path} is not YAML: {_in_one_line(error)}") from None
+    return parse_sections(text, str(path))
+
+
+def parse_sections(text: str, where: str) -> dict[str, Any]:
+    """The mapping in `text`; raises as `read_yaml` does, with `where` in place of the file."""
+    try:
+        content = parse_yaml(text)
+    except YAMLError as error:
+        raise InputError(f"{where} is not YAML: {_in_one_line(error)}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected sections (a mapping), found {type(content).__name__}")
+        raise InputError(f"{where}: expected sections (a mapping), found {type(content).__name__}")
     return content
 
 

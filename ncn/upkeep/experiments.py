@@ -11,11 +11,11 @@ import re
 import subprocess
 from typing import Any, NamedTuple
 
-from ncn.commands.summary import PARAMS, difference
+from ncn.commands.summary import PARAMS, committed_params, committed_summary, difference
 from ncn.common.errors import InputError
+from ncn.common.files import as_written
 from ncn.common.nested import changed_keys, leaves
 from ncn.common.paths import SUMMARY
-from ncn.settings.yaml12 import parse_yaml
 from ncn.studies.tools import head
 
 REFERENCE = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
@@ -37,12 +37,6 @@ def git(*command: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def content(commit: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """params.yaml and metrics/summary.json of a commit; empty where it has none."""
-    params, summary = (git("show", f"{commit}:./{path}") for path in (PARAMS, SUMMARY))
-    return parse_yaml(params) if params else {}, json.loads(summary) if summary else {}
-
-
 def experiments(arm: str | None = None) -> list[Row]:
     """A row for the last commit, then one for each experiment, the newest first.
 
@@ -50,19 +44,18 @@ def experiments(arm: str | None = None) -> list[Row]:
         arm: whose difference is shown; None: that of `compare.primary`, else of each arm.
 
     Raises:
-        InputError: not in a git repository, or no experiment has such an arm.
+        InputError: not in a git repository, no experiment has such an arm, or a file of one is not
+            as a stage writes it.
     """
     commit = head()
     listed = git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", "refs/exps")
-    rows = [Row("(committed)", commit[:7], "", found(*content(commit), arm))]
+    rows = [Row("(committed)", commit[:7], "", found(commit, arm))]
     for reference in map(REFERENCE.fullmatch, (listed or "").splitlines()):
         if reference is None:  # DVC's own, of a queue for one
             continue
         base, name = reference[1] + reference[2], reference[3]
-        params, summary = content(reference[0])
-        rows.append(
-            Row(name, base[:7], changes(params, content(base)[0]), found(params, summary, arm))
-        )
+        changed = changes(committed_params(reference[0]) or {}, committed_params(base) or {})
+        rows.append(Row(name, base[:7], changed, found(reference[0], arm)))
     if arm is not None and not any(row.found for row in rows):
         raise InputError(f"--arm {arm}: nothing has a difference of this arm to the baseline")
     return rows
@@ -77,15 +70,18 @@ def changes(params: dict[str, Any], before: dict[str, Any]) -> str:
     return " ".join(shown + more) or "no setting"
 
 
-def found(params: dict[str, Any], summary: dict[str, Any], arm: str | None) -> str:
+def found(revision: str, arm: str | None) -> str:
     """The difference to the baseline with its 95 % interval, of one arm or of each."""
-    primary = params.get("compare", {}).get("primary")
-    wanted = arm or (primary if primary in summary else None)
-    return "; ".join(
-        f"{name} {words}"
-        for name, entry in summary.items()
-        if wanted in (None, name) and (words := difference(entry))
-    )
+    params, summary = committed_params(revision) or {}, committed_summary(revision) or {}
+    files = (f"{path} of {revision}" for path in (PARAMS, SUMMARY))
+    with as_written(*files, fix="commit what `dvc repro` writes"):
+        primary = params.get("compare", {}).get("primary")
+        wanted = arm or (primary if primary in summary else None)
+        return "; ".join(
+            f"{name} {words}"
+            for name, entry in summary.items()
+            if wanted in (None, name) and (words := difference(entry))
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,6 +22,7 @@ from ncn.claims.rule import (
     read_metrics,
 )
 from ncn.claims.training import COLLAPSES, surely_above
+from ncn.common.errors import InputError
 from ncn.common.paths import CLAIMS as CLAIMS_FILE
 from ncn.common.paths import PUBLISHED_RUN
 from ncn.published_run import (
@@ -635,17 +636,41 @@ def test_a_part_of_the_text_or_few_sequences_are_not_the_published_experiment(
     assert said == "eval.sequences is 8, published 3200"
 
 
-def test_the_published_text_makes_the_published_rows_or_it_is_said(published: Params) -> None:
-    theirs = {"train": 1_016_288, "val": 53_488}
-    text = [file.sha256 for file in published.data.hub.files]
-    assert rows_beside_published(text, published, theirs) == "as many sequences as published"
-    words = rows_beside_published(text, published, theirs | {"val": 1})
-    assert words == "published: 1,016,288 training, 53,488 validation"
-    assert rows_beside_published(["0" * 64], published, theirs) is None
+THEIR_ROWS = {"train": 1_016_288, "val": 53_488}
+
+
+@pytest.mark.parametrize(
+    ("rows", "n_texts", "words"),
+    [
+        (THEIR_ROWS | {"train": 7}, 2_717_699, "7 train rows, and should to 1,016,288"),
+        (THEIR_ROWS | {"val": 1}, 2_717_699, "1 val rows, and should to 53,488"),
+        ({"train": 1_016_288}, 2_717_699, "0 val rows, and should to 53,488"),
+        (THEIR_ROWS, 2_717_698, "2,717,698 story ends, and should to 2,717,699"),
+        (THEIR_ROWS, 2_717_701, "2,717,701 story ends, and should to 2,717,699"),
+    ],
+)
+def test_the_published_text_with_other_counts_is_refused(
+    published: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: dict[str, int],
+    n_texts: int,
+    words: str,
+) -> None:
+    assert rows_beside_published(["0" * 64], published, rows, n_texts) is None
+    monkeypatch.setattr("ncn.published_run.PUBLISHED_TEXT", "0" * 64)
+    with pytest.raises(InputError, match=words):
+        rows_beside_published(["0" * 64], published, rows, n_texts)
+
+
+def test_the_published_text_makes_the_published_rows(published: Params) -> None:
+    text, theirs = [file.sha256 for file in published.data.hub.files], THEIR_ROWS
+    for n_texts in (2_717_699, 2_717_700):  # with text behind the last delimiter
+        words = rows_beside_published(text, published, theirs, n_texts)
+        assert words == "as many sequences as published"
     for section, change in (("split", {"unit": "story"}), ("model", {"context_length": 256})):
         other = getattr(published, section).model_copy(update=change)
         other_run = published.model_copy(update={section: other})
-        assert rows_beside_published(text, other_run, theirs) is None
+        assert rows_beside_published(text, other_run, theirs, 0) is None
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,12 @@ def test_missing_and_damaged_files_are_named(saved: Path) -> None:
     weights.unlink()
     with pytest.raises(InputError, match=r"model\.safetensors does not exist"):
         load_model(saved)
+    weights.mkdir()
+    with pytest.raises(InputError, match=r"model\.safetensors is no file: run"):
+        load_model(saved)
+    (saved / "config.json").write_text("3")
+    with pytest.raises(InputError, match=r"config\.json: it should be a valid dictionary"):
+        load_model(saved)
     (saved / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"config\.json is not JSON"):
         load_model(saved)

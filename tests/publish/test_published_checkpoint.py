@@ -347,6 +347,15 @@ def test_an_archive_that_unpacks_to_more_is_refused(
         import_published(packed, H)
 
 
+@pytest.mark.parametrize("opcode", [b"]", b"}", b"\x8f", b"("])
+def test_a_pickle_of_more_than_names_and_shapes_is_not_read(tmp_path: Path, opcode: bytes) -> None:
+    file = tmp_path / "x"
+    with zipfile.ZipFile(file, "w") as target:  # 70 to 240 bytes of memory for each of these
+        target.writestr("x/data.pkl", b"\x80\x02(" + opcode * 3_000_000 + b"t.")
+    with pytest.raises(InputError, match="is refused: 3000005 bytes of names and shapes, at most"):
+        import_published(file)
+
+
 def test_a_storage_that_is_said_to_be_larger_than_it_is_is_refused(
     write: Callable[..., Path], tmp_path: Path
 ) -> None:

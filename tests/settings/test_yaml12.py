@@ -183,7 +183,11 @@ def test_what_dvc_reads_and_settings_need_not_hold_is_refused(text: str) -> None
         (b"a: 1\nb: [2\n", "is not YAML: line 3, column 1: while parsing a flow sequence did not"),
         (b"a: 1\nb: 2\na: 3\n", "line 3, column 1: found the key 'a' twice"),
         (b"a: {b: 1,\n  b: 2}", "line 2, column 3: found the key 'b' twice"),
-        (b"a: 2026-02-30\n", "line 1, column 4: '2026-02-30' is no timestamp"),
+        (b"a: 2026-02-30\n", "line 1, column 4: '2026-02-30' is no usable timestamp"),
+        (b"a: 0x" + b"f" * 5000, "line 1, column 4: '0xfff"),
+        (b"? 0x" + b"f" * 5000 + b"\n: 1\n", "line 1, column 3: '0xfff"),
+        (b"a: " + b"9" * 5000, "line 1, column 4: '9999"),
+        (b"? " + b"x" * 5000 + b"\n? " + b"x" * 5000, "line 2, column 3: found the key 'xxx"),
         (b"a: 1\n---\nb: 2\n", "line 2, column 1: expected a single document"),
         (b"a: !!python/name:os.system\n", "line 1, column 4: could not determine a constructor"),
         (b"%YAML 1.1\n---\na: yes\n", "its %YAML directive asks for another version than 1.2"),
@@ -207,6 +211,7 @@ def test_what_is_wrong_and_where_is_said_in_one_line(
     assert str(error.value).startswith(str(path))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < len(str(path)) + 250
 
 
 def test_dates_are_rounded_to_a_microsecond() -> None:

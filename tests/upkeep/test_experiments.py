@@ -71,6 +71,52 @@ def test_what_cannot_be_shown_is_one_line(
 
 
 @pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("metrics/summary.json", "<<<<<<< HEAD\n{}\n=======\n", "is not JSON"),
+        ("metrics/summary.json", "\udcff", "is not JSON"),
+        ("metrics/summary.json", '{"b": {"delta_ppl": 1}}', "has no 'delta_ppl_low'"),
+        ("metrics/summary.json", '{"b": 3}', "not as a stage writes it"),
+        ("metrics/summary.json", "[1]", "not as a stage writes it"),
+        ("params.yaml", "a: [", "is not YAML"),
+        ("params.yaml", "- a", "expected sections"),
+        ("params.yaml", "compare: 3", "not as a stage writes it"),
+    ],
+)
+def test_a_committed_file_that_is_damaged_is_one_line_with_its_revision(
+    base: str, file: str, text: str, words: str
+) -> None:
+    Path(file).write_text(text, encoding="utf-8", errors="surrogateescape")
+    git("commit", "-qam", "x")
+    experiment = f"refs/exps/{base[:2]}/{base[2:]}/broken"
+    git("update-ref", experiment, "HEAD")
+    for revision in (git("rev-parse", "HEAD"), experiment):
+        with pytest.raises(InputError, match=words) as error:
+            experiments()
+        assert f"{file} of {revision}" in str(error.value)
+        assert "\n" not in str(error.value)
+        git("reset", "-q", "--hard", base)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("metrics/summary.json", "<<<<<<< HEAD", "metrics/summary.json of HEAD is not JSON"),
+        ("metrics/summary.json", "[1]", "only here: a"),
+        ("params.yaml", "a: [", "params.yaml of HEAD is not YAML"),
+    ],
+)
+def test_the_summary_stands_beside_a_damaged_commit(
+    base: str, file: str, text: str, words: str
+) -> None:
+    Path(file).write_text(text)
+    git("commit", "-qam", "x")
+    Path("metrics/summary.json").write_text("{}")
+    Path("params.yaml").write_text(PARAMS)
+    assert words in " ".join(beside_the_committed({"a": 1}))  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
     ("name", "arguments"),
     [
         ("experiments", []),
