@@ -591,10 +591,25 @@ def test_a_folder_of_more_than_text_is_refused(path: str) -> None:
     assert "holds what belongs to" in refused(settings(source="local", path=path))
 
 
-@pytest.mark.parametrize("path", ["data/raw", "./data/raw/mine.txt", "x/../data/models/*.txt"])
+@pytest.mark.parametrize(
+    "path",
+    ["data/raw", "./data/raw/mine.txt", "x/../data/models/*.txt", "data", "data/**/*.txt", "**",
+     "d*/r?w/text/*", "*/*/*.txt", "elsewhere/link", "elsewhere/link/a.txt", "elsewhere/up/**/*"],
+)  # fmt: skip
 def test_text_where_dvc_deletes_it_is_refused_by_its_setting(path: str) -> None:
+    Path("data/raw/text").mkdir(parents=True)
+    Path("elsewhere").mkdir()
+    Path("elsewhere/link").symlink_to(Path("data/raw/text").absolute())
+    Path("elsewhere/up").symlink_to(Path("data").absolute())
     with pytest.raises(ValueError, match="DVC deletes what is there"):
         settings(source="local", path=path)
+
+
+@pytest.mark.parametrize(
+    "path", ["data/mine", "data/mine.txt", "data/*.txt", "data/mi*/*.txt", "*/mine/**/*.txt", "raw"]
+)
+def test_text_beside_what_dvc_deletes_is_taken(path: str) -> None:
+    assert settings(source="local", path=path).data.path == path
 
 
 @pytest.mark.parametrize("begins", sources.NO_TEXT, ids=str)
