@@ -39,7 +39,7 @@ def expanded(path: str) -> Path:
 
 
 def refuse_outputs(path: str) -> None:
-    """Refuse a path, links followed, that leads into a folder that DVC empties.
+    """Refuse a path, links followed, that leads into a folder that the pipeline empties.
 
     Raises:
         ValueError: it lies in one, is a folder of the repository that holds one, or a glob that may
@@ -63,8 +63,8 @@ def refuse_outputs(path: str) -> None:
         else:
             continue
         raise ValueError(
-            f"path: {path} {how} {output}, an output of the pipeline: DVC deletes what is"
-            " there before it runs; keep your text elsewhere"
+            f"path: {path} {how} {output}, an output of the pipeline, which replaces what is"
+            " there; keep your text elsewhere"
         )
 
 
