@@ -342,6 +342,10 @@ def test_a_proxy_that_cannot_be_used_is_one_line(hub: Hub, monkeypatch: pytest.M
     [
         ("HF_ENDPOINT", "hub.example.org", "it should begin with http"),
         ("HF_ENDPOINT", "http://[", "no address: Invalid"),
+        ("HF_ENDPOINT", "https://", "a host is missing in 'https://'"),
+        ("HF_ENDPOINT", "https:///path", "a host is missing in"),
+        ("HUGGING_FACE_HUB_TOKEN", "hf_te–st", "'–' is in no token"),
+        ("SSL_CERT_DIR", "none", "none is no folder that exists"),
         ("HF_TOKEN", "hf_te–st", "'–' is in no token"),
         ("HF_TOKEN", "hf_test\n", r"'\n' is in no token"),
         ("SSL_CERT_FILE", "none.pem", "none.pem does not exist"),
@@ -353,12 +357,28 @@ def test_a_variable_that_no_client_can_use_is_named(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
 ) -> None:
     Path("bad.pem").write_text("no certificate")
+    monkeypatch.delenv("HF_TOKEN")  # which comes before the other
     monkeypatch.setenv(variable, value)
     for params in (of_hub(), of_url(hub)):
         message = refused(params)
         assert message.startswith(f"{variable}: ")
         assert words in message
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("token", ["hf_te–st".encode(), b"hf_te\x96st"], ids=["dash", "Latin-1"])
+def test_a_token_file_that_no_client_can_use_is_named(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, token: bytes
+) -> None:
+    file = Path("token").absolute()
+    file.write_bytes(token)
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(file))
+    for params in (of_hub(), of_url(hub)):
+        assert refused(params).startswith(f"{file}: ")
+    assert hub.requests == []
+    file.write_bytes(b"hf_test\n")  # as an editor leaves it, which the library takes
+    assert TEXT in run(of_hub()).values()
 
 
 def test_the_token_goes_to_the_hub_and_to_no_other_host(hub: Hub) -> None:
