@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from ncn.common.errors import InputError
 from ncn.common.paths import RAW, REQUIREMENTS, TOKENS, model_directory, run_name
+from ncn.sources.kept import refuse_foreign
 from ncn.studies.tools import head
 
 PYTHONS = ((3, 11), (3, 13))
@@ -27,7 +28,6 @@ SCRATCH = Path(".scratch")
 RWLOCK = Path(".dvc/tmp/rwlock")
 FREE_BYTES = 2e9  # for the small experiment; text from the hub needs HUB_COPIES of itself
 MEMORY, MEMORY_BYTES = Path("/proc/meminfo"), 1e9  # of which torch alone takes a third
-MANIFEST = "manifest.json"
 HUB_COPIES = 4  # as fetched, as tokens, each once more in DVC's cache
 PINNED = re.compile(r"^[A-Za-z0-9][\w.-]*==")
 REMOTE_SECONDS = 60  # on a busy machine, loading DVC alone takes more than 15
@@ -202,20 +202,12 @@ def machine() -> Finding:
 
 
 def raw() -> Finding:
-    """Is there something in data/raw that the pipeline did not fetch? DVC would delete it."""
+    """Is there something in data/raw that the pipeline did not fetch?"""
     try:
-        fetched = json.loads((RAW / MANIFEST).read_text(encoding="utf-8"))["files"]
-        known = {MANIFEST, *(file["path"] for file in fetched)}
-    except (OSError, ValueError, KeyError, TypeError):
-        known = {MANIFEST}
-    there = sorted(str(file.relative_to(RAW)) for file in RAW.rglob("*") if not file.is_dir())
-    if foreign := [name for name in there if name not in known]:
-        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
-        return problem(
-            f"{RAW / foreign[0]}{more} was not fetched by the pipeline, and DVC deletes {RAW}"
-            " before it fetches anew: move it elsewhere"
-        )
-    return ok("nothing that DVC would delete")
+        refuse_foreign(RAW)
+    except InputError as error:
+        return problem(str(error))
+    return ok("nothing but what the pipeline fetched")
 
 
 def disk() -> Finding:

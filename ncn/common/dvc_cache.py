@@ -18,10 +18,13 @@ def why_unknown() -> str | None:
 def holds(digests: Iterable[str]) -> bool:
     """Whether the cache has every file and folder of these md5s, see `ncn.common.files`.
 
-    Outside a DVC repository there is no cache: it holds nothing.
+    Outside a DVC repository, or without DVC, there is no cache: it holds nothing.
     """
-    from dvc.exceptions import DvcException  # half a second, which few commands need to wait
-    from dvc.repo import Repo
+    try:
+        from dvc.exceptions import DvcException  # half a second, which few commands need to wait
+        from dvc.repo import Repo
+    except ImportError:
+        return False
 
     try:
         with Repo(".") as repo:

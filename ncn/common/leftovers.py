@@ -1,10 +1,12 @@
-"""Runs that params.yaml no longer names: DVC leaves them in the folders that stages depend on.
+"""Runs that params.yaml no longer names, and what a kill left half written.
 
+DVC leaves such runs in the folders that stages depend on.
 DVC cannot list an arm with each seed as a stage's dependencies, only the folder that holds the runs
 (dvc#5293). A run that stays there would be recorded in dvc.lock, which a clone could not follow.
 """
 
 import shutil
+import time
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,10 @@ from ncn.common.dvc_cache import holds
 from ncn.common.files import md5_of, md5_of_directory
 from ncn.common.paths import ADAPTED, CACHED_RUNS, COPIED_RUNS, run_name
 from ncn.common.progress import say
+from ncn.common.scratch import is_locked, scratch
+
+WRITTEN = ("data", "metrics", "plots", "studies")
+RECENT_S = 3600.0  # nothing says whose a half-written file is: this long it may be somebody's
 
 
 class Leftovers(NamedTuple):
@@ -46,11 +52,43 @@ def _removed(folders: Sequence[Path], copies: Sequence[Path], dry: bool) -> Left
     kept = [folder for folder in folders if not (folder.is_dir() and holds(digests(folder)))]
     removed = [place for place in (*folders, *copies) if place not in kept]
     for place in () if dry else removed:
-        if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place)
-        else:
-            place.unlink()
+        _remove(place)
     return Leftovers(removed, kept)
+
+
+def remove_half_written(dry: bool = False) -> Leftovers:
+    """Remove what a kill left: files and folders of `ncn.common.files`, and parts of downloads.
+
+    What changed within the last hour stays, as it may be being written; so do all parts while
+    somebody downloads. With `dry`, everything does.
+    """
+    places = [
+        *Path().glob(".*.new"),
+        *(place for top in WRITTEN for place in Path(top).rglob(".*.new")),
+    ]
+    inside = [place for place in places if any(each in place.parents for each in places)]
+    download = scratch() / "download"
+    parts = list(download.glob("*.part"))
+    downloads = (download / "lock").exists() and is_locked(download / "lock")
+    found = sorted({*places, *parts} - {*inside})
+    kept = [place for place in found if _is_recent(place) or (downloads and place in parts)]
+    removed = [place for place in found if place not in kept]
+    for place in () if dry else removed:
+        _remove(place)
+    return Leftovers(removed, kept)
+
+
+def _is_recent(place: Path) -> bool:
+    """Whether it, or anything in it, changed within the last hour."""
+    since = time.time() - RECENT_S
+    return any(each.lstat().st_mtime > since for each in (place, *place.rglob("*")))
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
 
 
 def digests(folder: Path) -> list[str]:

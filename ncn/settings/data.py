@@ -1,6 +1,9 @@
 """The text and its tokens: sections `data`, `tokenizer` and `split`."""
 
+import glob
 import os
+from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -36,19 +39,46 @@ def expanded(path: str) -> Path:
 
 
 def refuse_outputs(path: str) -> None:
-    """Refuse a path into a folder that DVC empties.
+    """Refuse a path, links followed, that leads into a folder that the pipeline empties.
 
     Raises:
-        ValueError: it is one; says which.
+        ValueError: it lies in one, is a folder of the repository that holds one, or a glob that may
+            match in one; says which.
     """
-    root = os.environ.get("DVC_ROOT", ".")
-    place = Path(os.path.relpath(Path(root, expanded(path)), root))
+    root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
+    place = root / expanded(path)
+    fixed = fixed_part(place)
+    real = fixed.resolve()
+    wanted = place.relative_to(fixed).parts  # of a glob
     for output in (RAW, TOKENS, TUNED, MODELS, SCORED):
-        if place.is_relative_to(output):
-            raise ValueError(
-                f"path: {path} lies in {output}, an output of the pipeline: DVC deletes what is"
-                " there before it runs; keep your text elsewhere"
-            )
+        emptied = (root / output).resolve()
+        if real.is_relative_to(emptied):
+            how = "lies in"
+        elif not wanted and emptied.is_relative_to(real) and root in real.parents:
+            how = "holds"
+        elif wanted and emptied.is_relative_to(real) and real.is_relative_to(root):
+            if not _may_match_in(wanted, emptied.relative_to(real).parts):
+                continue
+            how = "may match in"
+        else:
+            continue
+        raise ValueError(
+            f"path: {path} {how} {output}, an output of the pipeline, which replaces what is"
+            " there; keep your text elsewhere"
+        )
+
+
+def fixed_part(place: Path) -> Path:
+    """The folder of a glob above its first sign; of another path, itself."""
+    signs = (number for number, part in enumerate(place.parts) if glob.has_magic(part))
+    return Path(*place.parts[: next(signs, None)])
+
+
+def _may_match_in(wanted: Sequence[str], folder: Sequence[str]) -> bool:
+    """Whether a file below `folder` may match a glob, both by their parts."""
+    if not wanted or wanted[0] == "**" or not folder:
+        return bool(wanted)
+    return fnmatch(folder[0], wanted[0]) and _may_match_in(wanted[1:], folder[1:])
 
 
 class HubFile(Settings):

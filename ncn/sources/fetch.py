@@ -29,6 +29,7 @@ from ncn.common.progress import byte_bar
 from ncn.settings import END_OF_TEXT, Data, Hub, Tokenizer
 from ncn.settings.data import expanded
 from ncn.sources.hub_client import check_environment, hub_address, without_secrets
+from ncn.sources.kept import MANIFEST, clear, refuse_foreign
 from ncn.sources.local_texts import find_texts, no_text
 from ncn.sources.stories import write_stories
 from ncn.sources.transfer import Remote, downloaded
@@ -71,9 +72,10 @@ def fetch(
         before_writing: is called then; where it raises, nothing is replaced.
 
     Raises:
-        InputError: a file is missing, empty, not UTF-8 or not the pinned one, or the network
-            does not give it; says what to do.
+        InputError: a file is missing, empty, not UTF-8 or not the pinned one, the network does not
+            give it, or `directory` holds a file of the user's; says what to do.
     """
+    refuse_foreign(directory)
     texts, left_out = _local_texts(data)
     vocabulary = _local_vocabulary(tokenizer)
     remote = [*_remote_texts(data), *_remote_vocabulary(tokenizer)]
@@ -104,8 +106,9 @@ def fetch(
         manifest = _origin(data, tokenizer, seed) | {"files": files}
         if left_out:
             manifest["left_out"] = dict(sorted(left_out.items()))
-        write_json(new / "manifest.json", manifest)
+        write_json(new / MANIFEST, manifest)
         before_writing()
+        refuse_foreign(directory)
         for pinned, part in zip(remote, parts, strict=True):
             # Last: what has left scratch cannot be resumed.
             if pinned.first_bytes is not None:
@@ -113,6 +116,7 @@ def fetch(
                 continue
             (new / pinned.place).parent.mkdir(exist_ok=True)
             shutil.move(part, new / pinned.place)  # a rename; a copy to another file system
+        clear(directory)
 
 
 def last_story_end(path: Path, name: str) -> int:

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 
+TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # the first that is set counts, then the file
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
@@ -45,12 +46,17 @@ def check_environment() -> None:
     if endpoint and not endpoint.startswith(("http://", "https://")):
         raise InputError(f"HF_ENDPOINT: it should begin with http:// or https://, not {endpoint!r}")
     try:
-        urlsplit(endpoint)
+        host = urlsplit(endpoint).hostname
     except ValueError as error:
         raise InputError(f"HF_ENDPOINT: no address: {error}") from None
-    token = os.environ.get("HF_TOKEN", "")
-    if bad := sorted({each for each in token if not each.isascii() or not each.isprintable()}):
-        raise InputError(f"HF_TOKEN: {bad[0]!r} is in no token: copy it anew")
+    if endpoint and not host:
+        raise InputError(f"HF_ENDPOINT: a host is missing in {endpoint!r}")
+    _check_token()
+    for place in filter(None, os.environ.get("SSL_CERT_DIR", "").split(os.pathsep)):
+        if not Path(place).is_dir():
+            raise InputError(
+                f"SSL_CERT_DIR: {place} is no folder that exists: correct it, or unset it"
+            )
     for name in CERTIFICATES:
         if (file := os.environ.get(name)) and not Path(file).is_dir():
             try:
@@ -62,6 +68,25 @@ def check_environment() -> None:
             except OSError as error:  # an SSLError among them
                 reason = error.strerror or error
                 raise InputError(f"{name}: {file} holds no PEM certificates ({reason})") from None
+
+
+def _check_token() -> None:
+    """See that the token has no character that a header cannot carry.
+
+    In huggingface_hub's order; not by its get_token, which may ask the network for a newer one.
+    """
+    where, again = constants.HF_TOKEN_PATH, "`hf auth login` anew"
+    if name := next((name for name in TOKENS if os.environ.get(name)), None):
+        where, token, again = name, os.environ[name], "copy it anew"
+    else:
+        try:
+            token = Path(where).read_text(encoding="utf-8", errors="replace").strip()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise InputError(f"{where}: cannot be read ({error.strerror}): {again}") from None
+    if bad := sorted({each for each in token if not each.isascii() or not each.isprintable()}):
+        raise InputError(f"{where}: {bad[0]!r} is in no token: {again}")
 
 
 def hub_address(endpoint: str | None = None) -> str:

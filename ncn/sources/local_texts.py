@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ncn.common.errors import InputError
-from ncn.settings.data import expanded
+from ncn.settings.data import expanded, fixed_part
 
 SUFFIX = ".txt"
 SYSTEM = (
@@ -47,7 +47,7 @@ def find_texts(path: str, root: Path) -> tuple[list[Path], Counter[str]]:
         found = list(_below(place, set(), left_out))
     elif glob.has_magic(path):
         if "**" in place.parts:
-            _refuse(path, _fixed_part(place), root)
+            _refuse(path, fixed_part(place), root)
         matched = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207
         by_place = {file.resolve(): file for file in sorted(matched, key=_depth, reverse=True)}
         found = [file for file in by_place.values() if file.is_file()]
@@ -95,12 +95,6 @@ def _below(folder: Path, seen: set[tuple[int, int]], left_out: Counter[str]) -> 
 def _depth(place: Path) -> int:
     """How far down: of a file that links lead to again and again, the shortest path counts."""
     return len(place.parts)
-
-
-def _fixed_part(place: Path) -> Path:
-    """The folder of a glob above its first sign."""
-    first = next(number for number, part in enumerate(place.parts) if glob.has_magic(part))
-    return Path(*place.parts[:first])
 
 
 def _refuse(path: str, folder: Path, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Remove what is there of runs that params.yaml no longer names, and say what.
+"""Remove what runs that params.yaml no longer names, and kills, left; say what.
 
 python -m ncn tidy [--dry-run]
 """
@@ -6,7 +6,7 @@ python -m ncn tidy [--dry-run]
 import argparse
 
 from ncn.common.dvc_cache import why_unknown
-from ncn.common.leftovers import remove_unnamed
+from ncn.common.leftovers import remove_half_written, remove_unnamed
 from ncn.common.scratch import is_locked, scratch
 from ncn.settings import load_params
 from ncn.training.states import unfinished
@@ -22,17 +22,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Remove runs that params.yaml does not name: models and scores that DVC's cache holds, copies.
 
+    And what a kill left half written, if nobody has touched it for an hour.
+
     `dvc checkout` brings models and scores back where params.yaml names them again.
     """
     params = load_params()
     removed, kept = remove_unnamed(params.arms, params.seeds, dry=arguments.dry_run)
+    half_removed, half_kept = remove_half_written(dry=arguments.dry_run)
     would = "would be removed" if arguments.dry_run else "removed"
-    for place in removed:
+    for place in (*removed, *half_removed):
         print(f"{would}: {place}")
     unknown = why_unknown() if kept else None
     why = f"DVC cannot say what its cache holds ({unknown})" if unknown else NO_COPY
     for place in kept:
         print(f"kept: {place}: {why}; if it is not needed, rm -r {place}")
+    for place in half_kept:
+        print(f"kept: {place}: half written, perhaps now: it goes once an hour has passed")
     for state in unfinished(scratch()):
         doing = "trains now" if state.trains else f"if it is not needed, rm -r {state.folder}"
         print(f"kept: {state.folder}: step {state.step:,}, {state.size / 1e6:.0f} MB; {doing}")
@@ -40,5 +45,5 @@ def run(arguments: argparse.Namespace) -> None:
         size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
         doing = "tokenizes now" if is_locked(folder / "lock") else f"rm -r {folder}"
         print(f"kept: {folder}: {size / 1e6:.0f} MB of token ids, unfinished; {doing}")
-    if not removed and not kept:
-        print("nothing is there that params.yaml does not name")
+    if not (removed or kept or half_removed or half_kept):
+        print("nothing is there that params.yaml does not name, and nothing half written")

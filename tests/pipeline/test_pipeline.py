@@ -309,3 +309,24 @@ def test_a_failing_stage_ends_with_one_line_and_no_output(
     assert str(tmp_path / "empty") in line
     assert "Traceback" not in output
     assert not (clone.folder / "data/raw").exists()
+
+
+def test_a_file_of_somebodys_in_data_raw_outlives_a_fetch(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    clone = fresh_clone(tmp_path / "project", environment)
+    clone.run("dvc", "repro", "download")
+    mine = clone.folder / "data/raw/text/mine.txt"
+    mine.write_text("mine")
+    params = clone.folder / "params.yaml"
+    params.write_text(params.read_text().replace("stories: 300 ", "stories: 301 "))
+    output = clone.run("dvc", "repro", "download", status=255)
+    (line,) = [line for line in output.splitlines() if line.startswith("error:")]
+    assert "data/raw/text/mine.txt was not fetched by the pipeline" in line
+    assert mine.read_text() == "mine"
+    mine.unlink()
+    assert ran(clone.run("dvc", "repro", "download")) == {"download"}
+    # Half a pull: no manifest, and a text that DVC's cache has.
+    (clone.folder / "data/raw/manifest.json").unlink()
+    assert ran(clone.run("dvc", "repro", "download")) == {"download"}
+    assert (clone.folder / "data/raw/manifest.json").exists()

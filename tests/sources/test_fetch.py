@@ -91,12 +91,12 @@ def run(params: Params, directory: str = "data/raw") -> dict[str, bytes]:
 
 def refused(params: Params) -> str:
     """The one line with which fetching stops; what was in place before is untouched."""
-    before = Path("data/raw/before.txt")
+    before = Path("data/raw/manifest.json")
     before.parent.mkdir(parents=True, exist_ok=True)
-    before.write_text("kept")
+    before.write_text('{"files": []}')
     with pytest.raises(InputError) as error:
         run(params)
-    assert [path.name for path in Path("data").rglob("*")] == ["raw", "before.txt"]
+    assert [path.name for path in Path("data").rglob("*")] == ["raw", "manifest.json"]
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -342,6 +342,10 @@ def test_a_proxy_that_cannot_be_used_is_one_line(hub: Hub, monkeypatch: pytest.M
     [
         ("HF_ENDPOINT", "hub.example.org", "it should begin with http"),
         ("HF_ENDPOINT", "http://[", "no address: Invalid"),
+        ("HF_ENDPOINT", "https://", "a host is missing in 'https://'"),
+        ("HF_ENDPOINT", "https:///path", "a host is missing in"),
+        ("HUGGING_FACE_HUB_TOKEN", "hf_te–st", "'–' is in no token"),
+        ("SSL_CERT_DIR", "none", "none is no folder that exists"),
         ("HF_TOKEN", "hf_te–st", "'–' is in no token"),
         ("HF_TOKEN", "hf_test\n", r"'\n' is in no token"),
         ("SSL_CERT_FILE", "none.pem", "none.pem does not exist"),
@@ -353,12 +357,28 @@ def test_a_variable_that_no_client_can_use_is_named(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
 ) -> None:
     Path("bad.pem").write_text("no certificate")
+    monkeypatch.delenv("HF_TOKEN")  # which comes before the other
     monkeypatch.setenv(variable, value)
     for params in (of_hub(), of_url(hub)):
         message = refused(params)
         assert message.startswith(f"{variable}: ")
         assert words in message
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("token", ["hf_te–st".encode(), b"hf_te\x96st"], ids=["dash", "Latin-1"])
+def test_a_token_file_that_no_client_can_use_is_named(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, token: bytes
+) -> None:
+    file = Path("token").absolute()
+    file.write_bytes(token)
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(file))
+    for params in (of_hub(), of_url(hub)):
+        assert refused(params).startswith(f"{file}: ")
+    assert hub.requests == []
+    file.write_bytes(b"hf_test\n")  # as an editor leaves it, which the library takes
+    assert TEXT in run(of_hub()).values()
 
 
 def test_the_token_goes_to_the_hub_and_to_no_other_host(hub: Hub) -> None:
@@ -591,10 +611,71 @@ def test_a_folder_of_more_than_text_is_refused(path: str) -> None:
     assert "holds what belongs to" in refused(settings(source="local", path=path))
 
 
-@pytest.mark.parametrize("path", ["data/raw", "./data/raw/mine.txt", "x/../data/models/*.txt"])
-def test_text_where_dvc_deletes_it_is_refused_by_its_setting(path: str) -> None:
-    with pytest.raises(ValueError, match="DVC deletes what is there"):
+@pytest.mark.parametrize(
+    "path",
+    ["data/raw", "./data/raw/mine.txt", "x/../data/models/*.txt", "data", "data/**/*.txt", "**",
+     "d*/r?w/text/*", "*/*/*.txt", "elsewhere/link", "elsewhere/link/a.txt", "elsewhere/up/**/*"],
+)  # fmt: skip
+def test_text_where_the_pipeline_deletes_it_is_refused_by_its_setting(path: str) -> None:
+    Path("data/raw/text").mkdir(parents=True)
+    Path("elsewhere").mkdir()
+    Path("elsewhere/link").symlink_to(Path("data/raw/text").absolute())
+    Path("elsewhere/up").symlink_to(Path("data").absolute())
+    with pytest.raises(ValueError, match="an output of the pipeline, which replaces"):
         settings(source="local", path=path)
+
+
+@pytest.mark.parametrize(
+    "path", ["data/mine", "data/mine.txt", "data/*.txt", "data/mi*/*.txt", "*/mine/**/*.txt", "raw"]
+)
+def test_text_beside_what_the_pipeline_deletes_is_taken(path: str) -> None:
+    assert settings(source="local", path=path).data.path == path
+
+
+def test_a_file_that_no_fetch_brought_stays_and_is_refused() -> None:
+    run(settings(stories=2))
+    Path("data/raw/text/mine.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"text/mine\.txt was not fetched by the pipeline"):
+        run(settings(stories=3))
+    assert Path("data/raw/text/mine.txt").read_text() == "mine"
+    Path("data/raw/text/mine.txt").unlink()
+    assert run(settings(stories=3))["text/stories.txt"].count(END_OF_TEXT.encode()) == 3
+
+
+def test_a_file_that_comes_while_the_stage_runs_stays_too() -> None:
+    params = settings(stories=3)
+    run(params)
+    before = Path("data/raw/text/stories.txt").read_bytes()
+
+    def meanwhile() -> None:
+        Path("data/raw/mine.txt").write_text("mine")
+
+    with pytest.raises(InputError, match=r"mine\.txt was not fetched"):
+        fetch(params.data, params.tokenizer, 7, Path("data/raw"), meanwhile)
+    assert Path("data/raw/mine.txt").read_text() == "mine"
+    assert Path("data/raw/text/stories.txt").read_bytes() == before
+
+
+@pytest.mark.parametrize("deleted", [1, 2])
+def test_a_fetch_killed_while_it_replaces_goes_on(
+    monkeypatch: pytest.MonkeyPatch, deleted: int
+) -> None:
+    """At each file that is deleted: what is left is still known as fetched."""
+    params = settings(stories=2)
+    run(params)
+    left, unlink = [deleted - 1], Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", killed)
+        run(params)
+    assert len([file for file in Path("data/raw").rglob("*") if file.is_file()]) == 3 - deleted
+    assert set(run(params)) == {"text/stories.txt", "manifest.json"}
 
 
 @pytest.mark.parametrize("begins", sources.NO_TEXT, ids=str)
