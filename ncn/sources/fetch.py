@@ -96,12 +96,14 @@ def fetch(
             (new / place).parent.mkdir(exist_ok=True)
             files.append({"path": place, **check_text(path, str(path), copy=new / place)})
         for pinned, part in zip(remote, parts, strict=True):
+            of_hub = pinned.page is not None
             if pinned.first_bytes is None:
-                files.append({"path": pinned.place, **check_text(part, pinned.address)})
+                checked = check_text(part, pinned.address, of_hub=of_hub)
+                files.append({"path": pinned.place, **checked})
                 continue
             target, end = new / pinned.place, last_story_end(part, pinned.address)
             target.parent.mkdir(exist_ok=True)
-            checked = check_text(part, pinned.address, target, end)
+            checked = check_text(part, pinned.address, target, end, of_hub)
             files.append({"path": pinned.place, **checked, "of_first_bytes": pinned.first_bytes})
         manifest = _origin(data, tokenizer, seed) | {"files": files}
         if left_out:
@@ -138,7 +140,11 @@ def last_story_end(path: Path, name: str) -> int:
 
 
 def check_text(
-    path: Path, name: str, copy: Path | None = None, end: int | None = None
+    path: Path,
+    name: str,
+    copy: Path | None = None,
+    end: int | None = None,
+    of_hub: bool = False,
 ) -> dict[str, object]:
     """The `bytes` and `sha256` of a file of UTF-8 text, in one pass.
 
@@ -147,9 +153,10 @@ def check_text(
         name: what an error calls it.
         copy: where its bytes are written on the way.
         end: how many bytes count; None: all.
+        of_hub: pinned, so that it is known for text also where a NUL stands in it.
 
     Raises:
-        InputError: the file cannot be read, or is not UTF-8.
+        InputError: the file cannot be read, has a NUL, or is not UTF-8.
         BlankError: it has no word.
     """
     digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
@@ -169,6 +176,11 @@ def check_text(
                 for beginning, advice in NO_TEXT.items():
                     if chunk.startswith(beginning):
                         raise InputError(f"{name} {advice}")
+            if not of_hub and (nul := chunk.find(b"\0")) >= 0:
+                raise InputError(
+                    f"{name} has a NUL at byte {size + nul}, which no text has: if it is UTF-16,"
+                    " save it as UTF-8"
+                )
             try:
                 decoded = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:

@@ -23,9 +23,10 @@ from ncn.settings.data import expanded, fixed_part
 SUFFIX = ".txt"
 SYSTEM = (
     "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/run", "/sbin",
-    "/sys", "/usr", "/var",
+    "/sys", "/tmp", "/usr", "/var",
 )  # fmt: skip
-NEVER = ("/dev", "/proc", "/sys")  # nor anything below these
+# nor anything below these
+NEVER = ("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/sbin", "/sys", "/usr")
 
 
 def find_texts(path: str, root: Path) -> tuple[list[Path], Counter[str]]:
@@ -46,8 +47,9 @@ def find_texts(path: str, root: Path) -> tuple[list[Path], Counter[str]]:
         _refuse(path, place, root)
         found = list(_below(place, set(), left_out))
     elif glob.has_magic(path):
-        if "**" in place.parts:
-            _refuse(path, fixed_part(place), root)
+        folder = fixed_part(place)
+        if "**" in place.parts or any(folder.resolve().is_relative_to(each) for each in NEVER):
+            _refuse(path, folder, root)
         matched = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207
         by_place = {file.resolve(): file for file in sorted(matched, key=_depth, reverse=True)}
         found = [file for file in by_place.values() if file.is_file()]
@@ -102,6 +104,8 @@ def _refuse(path: str, folder: Path, root: Path) -> None:
     real = folder.resolve()
     if root.resolve().is_relative_to(real):
         owner = "this repository"
+    elif real.is_relative_to(root.resolve()):
+        return
     elif str(real) in SYSTEM or any(real.is_relative_to(each) for each in NEVER):
         owner = "the system"
     else:

@@ -606,8 +606,13 @@ def test_what_counts_as_text_is_one_rule_and_what_is_left_out_is_counted(path: s
     assert manifest["left_out"] == left_out
 
 
-@pytest.mark.parametrize("path", [".", "..", "/", "/**/*.txt", "/usr", "/proc/self"])
+@pytest.mark.parametrize(
+    "path",
+    [".", "..", "/", "/**/*.txt", "/usr", "/proc/self", "/usr/share", "/etc/ssl", "/etc/*",
+     "/bin", "/tmp", "/tmp/**/*.txt", "link"],
+)  # fmt: skip
 def test_a_folder_of_more_than_text_is_refused(path: str) -> None:
+    Path("link").symlink_to("/usr/share")
     assert "holds what belongs to" in refused(settings(source="local", path=path))
 
 
@@ -683,6 +688,32 @@ def test_a_file_of_another_kind_is_named(begins: bytes) -> None:
     Path("other.txt").write_bytes(begins + b"rest")
     words = refused(settings(source="local", path="other.txt"))
     assert words.endswith(f"other.txt {sources.NO_TEXT[begins]}")
+
+
+def test_a_repository_below_a_system_folder_has_its_own_texts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ncn.sources.local_texts.NEVER", (str(Path.cwd().parent),))
+    laid_out(**{"a.txt": b"A."})
+    assert b"A." in run(settings(source="local", path="in")).values()
+    assert b"A." in run(settings(source="local", path="in/*.txt")).values()
+
+
+@pytest.mark.parametrize("before", [0, sources.CHUNK_BYTES + 2])
+@pytest.mark.parametrize(
+    ("content", "nul"),
+    [("Ein Märchen.".encode("utf-16-le"), 1), ("A tale.".encode("utf-16-be"), 0), (b"a\0", 1)],
+    ids=["little", "big", "tar"],
+)
+def test_a_file_with_a_nul_is_named(before: int, content: bytes, nul: int, hub: Hub) -> None:
+    text = b"a" * before + content
+    Path("other.txt").write_bytes(text)
+    words = refused(settings(source="local", path="other.txt"))
+    assert (
+        f"other.txt has a NUL at byte {before + nul}, which no text has: if it is UTF-16" in words
+    )
+    hub.repositories = {("datasets", REPO, REVISION): {NAME: b"known\0text"}}
+    assert b"known\0text" in run(of_hub(b"known\0text")).values()
 
 
 def test_any_file_name_becomes_a_place() -> None:
