@@ -38,6 +38,8 @@ NAMES = re.compile(
     r"|torch\._utils _rebuild_(tensor_v2|parameter)"
 )
 MOST_PICKLE_BYTES = 1 << 20  # of names and shapes; run 1 has some 10 kB
+CALLS = {"REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST"}
+MOST_COPIED = 100_000_000  # calls times bytes, each of which a call may copy as 8; run 1 some 5 M
 LAYER = re.compile(r"transformer_layers\.\d+\.")
 # What torch puts before a tensor's name: torch.compile, DistributedDataParallel.
 WRAPPERS = ("_orig_mod.", "module.")
@@ -147,7 +149,14 @@ def _check_archive(path: Path) -> None:
                 f"{path} is refused: {pickled.file_size} bytes of names and shapes, at most"
                 f" {MOST_PICKLE_BYTES} are read"
             )
+        calls = 0
         for code, name, _ in pickletools.genops(archive.read(pickled)):
+            calls += code.name in CALLS
+            if calls * pickled.file_size > MOST_COPIED:
+                raise InputError(
+                    f"{path} is refused: so many calls in {pickled.file_size} bytes of names and"
+                    " shapes could copy one long list again and again"
+                )
             if code.name == "STACK_GLOBAL":
                 raise InputError(f"{path} is refused: its names are not written as torch.save does")
             if code.name in ("GLOBAL", "INST") and not (

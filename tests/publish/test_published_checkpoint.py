@@ -356,6 +356,16 @@ def test_a_pickle_of_more_than_names_and_shapes_is_not_read(tmp_path: Path, opco
         import_published(file)
 
 
+def test_one_long_tuple_is_not_copied_again_and_again(tmp_path: Path) -> None:
+    file, once = tmp_path / "x", b"h\x01h\x00\x85R"  # torch.Size(the tuple)
+    long = b"(" + b"K\x01" * 20_000 + b"tq\x00"
+    with zipfile.ZipFile(file, "w") as target:  # 2.7 GB where it is read
+        content = b"\x80\x02(ctorch\nSize\nq\x01" + long + once * 15_000 + b"t."
+        target.writestr("x/data.pkl", content)
+    with pytest.raises(InputError, match="could copy one long list again and again"):
+        import_published(file)
+
+
 def test_a_storage_that_is_said_to_be_larger_than_it_is_is_refused(
     write: Callable[..., Path], tmp_path: Path
 ) -> None:
