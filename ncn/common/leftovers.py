@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from ncn.common.dvc_cache import holds
 from ncn.common.files import md5_of, md5_of_directory
-from ncn.common.paths import ADAPTED, CACHED_RUNS, COPIED_RUNS, run_name
+from ncn.common.paths import ADAPTED, CACHED_RUNS, COPIED_RUNS, RAW, run_name
 from ncn.common.progress import say
 from ncn.common.scratch import is_locked, scratch
 
-WRITTEN = ("data", "metrics", "plots", "studies")
+WRITTEN = ("metrics", "plots", "studies")  # below data/ there may be texts of the user's
 RECENT_S = 3600.0  # nothing says whose a half-written file is: this long it may be somebody's
 
 
@@ -63,7 +63,8 @@ def remove_half_written(dry: bool = False) -> Leftovers:
     somebody downloads. With `dry`, everything does.
     """
     places = [
-        *Path().glob(".*.new"),
+        *Path().glob(".params.yaml.new"),
+        *(place for folder in (RAW.parent, *CACHED_RUNS) for place in folder.glob(".*.new")),
         *(place for top in WRITTEN for place in Path(top).rglob(".*.new")),
     ]
     inside = [place for place in places if any(each in place.parents for each in places)]

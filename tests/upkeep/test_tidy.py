@@ -60,14 +60,17 @@ def test_what_a_kill_left_half_written_goes(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("data/raw/text").mkdir(parents=True)
-    Path("data/raw/text/new").write_text("mine")
+    mine = [Path("data/raw/text/.a.new"), Path(".mine.new")]
+    for file in mine:
+        file.write_text("mine")
+        os.utime(file, (0, 0))
     left_by_a_kill(age=3700)
     named = [*HALF_WRITTEN, PART]
     assert tidied(capsys, dry=True) == [f"would be removed: {each}" for each in sorted(named)]
     assert all(map(os.path.exists, named))
     assert tidied(capsys) == [f"removed: {each}" for each in sorted(named)]
     assert not any(map(os.path.exists, named))
-    assert Path("data/raw/text/new").exists()
+    assert all(file.exists() for file in mine)
     assert tidied(capsys) == [
         "nothing is there that params.yaml does not name, and nothing half written"
     ]
