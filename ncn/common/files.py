@@ -97,7 +97,7 @@ def as_written(
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         where = ", ".join(map(str, paths))
         if isinstance(error, KeyError):
-            raise InputError(f"{where} has no {error}: {fix}") from error
+            raise InputError(f"{where} has no {str(error)[:120]}: {fix}") from error
         why = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{where}: not as a stage writes it ({why[:120]}): {fix}") from error
 

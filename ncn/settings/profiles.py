@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import Comment, CommentedMap, CommentedSeq, Format
+from ruamel.yaml.error import YAMLError
 
 from ncn.common.errors import InputError
 from ncn.settings.whole import Params
@@ -87,7 +88,11 @@ def _shown(value: Any) -> str:
 def read_commented(path: str | Path) -> Any:
     """The content of a YAML file with its comments; raises as `read_yaml` does."""
     read_yaml(path)  # for its one-line errors
-    return _plain(_yaml().load(Path(path).read_text(encoding="utf-8")))
+    try:
+        return _plain(_yaml().load(Path(path).read_text(encoding="utf-8")))
+    except YAMLError as error:  # what only this reader refuses, as a tab within a word
+        words = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read with its comments: {words}") from None
 
 
 def written(content: Any) -> str:

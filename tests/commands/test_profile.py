@@ -17,7 +17,7 @@ from ncn.common.errors import InputError
 from ncn.common.nested import leaves
 from ncn.model import build_model
 from ncn.settings import load_params, read_yaml
-from ncn.settings.profiles import Change, experiment, overlay
+from ncn.settings.profiles import Change, experiment, overlay, read_commented
 from tests.conftest import PARAMS, ROOT, VOCABULARY
 
 PROFILES = ROOT / "profiles"
@@ -144,6 +144,15 @@ def test_a_bad_profile_is_one_line_and_changes_no_byte(
     assert str(refused.value).count("mine.yaml") == 1
     assert params_path.read_text(encoding="utf-8") == BEFORE
     assert sorted(path.name for path in params_path.parent.iterdir()) == ["params.yaml", "profiles"]
+
+
+def test_what_only_the_reader_of_comments_refuses_is_one_line(tmp_path: Path) -> None:
+    """A tab within a word: YAML 1.2 takes it, as read_yaml does; ruamel.yaml does not."""
+    file = tmp_path / "params.yaml"
+    file.write_text("arms:\n  frozen: {salience\tcausal, frozen: true}\n")
+    assert read_yaml(file)
+    with pytest.raises(InputError, match="cannot be read with its comments: while parsing a flow"):
+        read_commented(file)
 
 
 def test_an_unknown_profile_is_answered_with_those_that_exist(params_path: Path) -> None:
