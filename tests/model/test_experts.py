@@ -16,7 +16,7 @@ from ncn.model.flops import flops_per_token
 from ncn.settings import Params, load_params
 from tests.conftest import VOCABULARY, special, with_arm
 from tests.settings.test_whole import Change, changed
-from tests.training.test_step import LR, batch, curve, engine, weights
+from tests.training.test_step import curve, engine
 
 GPT2 = 50_257
 
@@ -125,17 +125,6 @@ def test_however_a_step_is_computed_it_is_the_same(tiny: Params, changes: dict[s
     plain = curve(engine(arm, "special", dropout=0.0, micro_batch_size=8), 5)
     other = curve(engine(arm, "special", dropout=0.0, **{"micro_batch_size": 8, **changes}), 5)
     assert other == pytest.approx(plain, rel=1e-5)
-
-
-def test_training_goes_on_from_a_state_to_the_bit(tiny: Params) -> None:
-    arm = with_arm(tiny, salience="causal", signals=["router"], experts=4, experts_per_token=2)
-    undisturbed, interrupted, resumed = (engine(arm, "special") for _ in range(3))
-    for number in range(2):
-        interrupted.step(batch(number), LR)
-    resumed.load_state_dict(interrupted.state_dict())
-    expected = [undisturbed.step(batch(number), LR) for number in range(4)]
-    assert [resumed.step(batch(number), LR) for number in range(2, 4)] == expected[2:]
-    assert torch.equal(weights(resumed.model), weights(undisturbed.model))
 
 
 @pytest.mark.parametrize(

@@ -95,17 +95,6 @@ def test_the_mean_is_of_the_whole_batch_however_it_is_cut(tiny: Params) -> None:
     assert len({round(rate / LR, 4) for rate in rates[0]}) == 1 + tiny.model.n_layers
 
 
-def test_plasticity_goes_on_from_a_saved_state_to_the_bit(tiny: Params) -> None:
-    settings = with_arm(tiny, salience="causal", plasticity="gain")
-    undisturbed, interrupted, resumed = (engine(settings, "special") for _ in range(3))
-    for number in range(2):
-        interrupted.step(batch(number), LR)
-    resumed.load_state_dict(interrupted.state_dict())
-    expected = [undisturbed.step(batch(number), LR) for number in range(4)]
-    assert [resumed.step(batch(number), LR) for number in range(2, 4)] == expected[2:]
-    assert torch.equal(weights(resumed.model), weights(undisturbed.model))
-
-
 def plastic_in_processes(params: Params) -> Any:
     torch.set_num_threads(1)
     with process_group(CPU):

@@ -14,7 +14,7 @@ from ncn.model import LanguageModel, build_model
 from ncn.model.device import resolve_precision
 from ncn.settings import Params
 from ncn.training.step import Engine, NonFiniteError
-from tests.conftest import ROOT, VOCABULARY
+from tests.conftest import ROOT, VOCABULARY, with_arm
 from tests.parity import needs_gpu
 
 LR = 1e-2
@@ -56,15 +56,26 @@ def weights(model: LanguageModel) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
-def test_an_engine_goes_on_from_a_saved_state_to_the_bit(tiny: Params) -> None:
-    undisturbed, interrupted = engine(tiny), engine(tiny)
+@pytest.mark.parametrize(
+    "arm",
+    [
+        {},
+        {"salience": "causal", "plasticity": "gain"},
+        {"salience": "causal", "signals": ["router"], "experts": 4, "experts_per_token": 2},
+    ],
+)
+def test_an_engine_goes_on_from_a_saved_state_to_the_bit(
+    tiny: Params, arm: dict[str, object]
+) -> None:
+    params = with_arm(tiny, **arm)
+    undisturbed, interrupted = engine(params, "special"), engine(params, "special")
     for number in range(3):
         interrupted.step(batch(number), LR)
     file = io.BytesIO()
     torch.save(interrupted.state_dict(), file)
     file.seek(0)
     torch.manual_seed(99)  # what other code drew in between is no part of the state
-    resumed = engine(tiny)
+    resumed = engine(params, "special")
     resumed.load_state_dict(torch.load(file, weights_only=True))
     expected = [undisturbed.step(batch(number), LR) for number in range(6)]
     assert [resumed.step(batch(number), LR) for number in range(3, 6)] == expected[3:]
