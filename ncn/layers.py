@@ -1,4 +1,6 @@
-"""What layers share: the form of the kernels that they compute through, a norm, an entropy."""
+"""What layers share: how their kernels compute, what their draws start from, a norm, an entropy."""
+
+import hashlib
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +22,10 @@ class Layer(nn.Module):
 
 
 def embedding(n: int, d_model: int) -> nn.Embedding:
-    """n vectors [D], left for `ncn.model.initialise` to draw.
+    """n vectors [D], left for `ncn.model.initialisation` to draw.
 
     nn.Embedding draws them itself: for a model without storage, torch loads its compiler for that,
-    which takes longer than all else that `ncn.generate` does before it speaks.
+    which takes longer than all else that `ncn.generation` does before it speaks.
     """
     return nn.Embedding.from_pretrained(torch.empty(n, d_model), freeze=False)
 
@@ -38,6 +40,18 @@ class RMSNorm(Layer):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., D] -> [..., D]."""
         return rms_norm(x, self.weight, NORM_EPS, backend=self.backend(x))
+
+
+def named_seed(*name: object) -> int:
+    """The seed of a stream of random numbers of its own, in [0, 2^48).
+
+    By name and not by order: another draw more, before it or beside it, moves none of its numbers.
+
+    Args:
+        name: whatever tells it from other streams, the run's seed first.
+    """
+    digest = hashlib.sha256("/".join(map(str, name)).encode()).digest()
+    return int.from_bytes(digest[:6])
 
 
 def at_least_single(x: Tensor) -> Tensor:

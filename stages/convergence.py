@@ -13,11 +13,13 @@ from ncn.figures.convergence import draw_convergence
 from ncn.figures.curves import draw_curves
 from ncn.figures.saving import save
 from ncn.figures.series import future_arms
-from ncn.published_run import PUBLISHED_SETTINGS, published_penalty
+from ncn.published.log import (
+    PUBLISHED_TOKENS_PER_STEP,
+    PUBLISHED_WARMUP_STEPS,
+    published_penalty,
+)
 from ncn.settings import PUBLISHED_SERIES, load_params
 from ncn.settings.stage_inputs import StageInputs
-
-PUBLISHED_TOKENS_PER_STEP = 64 * 512  # sequences, context length
 
 
 def main() -> None:
@@ -35,7 +37,7 @@ def main() -> None:
     ]  # fmt: skip
     published = analyse_log(
         PUBLISHED_RUN, PUBLISHED_SERIES, "-", settings, PUBLISHED_TOKENS_PER_STEP,
-        PUBLISHED_SETTINGS["train.warmup_steps"],
+        PUBLISHED_WARMUP_STEPS,
     )  # fmt: skip
     rows = [row for log in [*logs, published] for row in log.rows]
     missing = [log.missing for log in [*logs, published] if log.missing]

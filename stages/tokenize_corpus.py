@@ -21,7 +21,7 @@ from ncn.corpus.ranges import Corpus, count_stories
 from ncn.corpus.split import PART_NAMES, PARTS, Parts
 from ncn.corpus.tokenizer import train_tokenizer
 from ncn.corpus.workers import cores
-from ncn.published_run import rows_beside_published
+from ncn.published.text import rows_beside_published
 from ncn.settings import Params, load_params
 from ncn.settings.stage_inputs import StageInputs, stage_source
 from ncn.text.stories import text_files

@@ -29,12 +29,12 @@ from ncn.model.build import non_embedding_count
 from ncn.model.device import compute_alike, describe, pick_device
 from ncn.model.flops import flops_per_token
 from ncn.model.inputs import training_rows, validation_rows
+from ncn.monitoring.cost import training_cost
+from ncn.monitoring.preview import previewer
 from ncn.settings import load_params
 from ncn.settings.stage_inputs import StageInputs
-from ncn.training.cost import training_cost
 from ncn.training.log import LogRow
 from ncn.training.loop import train_model
-from ncn.training.preview import previewer
 from ncn.training.processes import (
     launch,
     process_group,

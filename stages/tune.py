@@ -30,7 +30,7 @@ from ncn.training.loop import train_model
 from ncn.training.processes import threads_of_a_process
 from ncn.training.states import states_of
 from ncn.training.step import NonFiniteError
-from ncn.training.tuning import Row, as_chosen, in_words, tune
+from ncn.tuning import Row, as_chosen, in_words, tune
 
 
 def main() -> None:

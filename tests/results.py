@@ -44,7 +44,6 @@ from ncn.signals import SIGNALS
 
 CURVE = {
     "status": "still improving",
-    "ending": "still improving",
     "slope_per_1k": -0.12345,
     "slope_low": -0.2,
     "slope_high": -0.05,

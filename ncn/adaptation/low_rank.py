@@ -12,13 +12,13 @@ Here every linear layer of the blocks has adapters; the paper's are on queries a
 simplicity". Their ranks differ by 1 at most, so that together they come near a given count.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 
+from ncn.layers import named_seed
 from ncn.model import LanguageModel
 
 
@@ -69,8 +69,7 @@ def add_adapters(model: LanguageModel, budget: int, seed: int) -> None:
     layers = adapted_layers(model)
     shapes = [(layer.out_features, layer.in_features) for layer in layers.values()]
     for (name, layer), rank in zip(layers.items(), ranks(shapes, budget), strict=True):
-        digest = hashlib.sha256(f"{seed}/{name}/low_rank".encode()).digest()
-        stream = torch.Generator().manual_seed(int.from_bytes(digest[:6]))
+        stream = torch.Generator().manual_seed(named_seed(seed, name, "low_rank"))
         register_parametrization(layer, "weight", LowRank(layer.weight, rank, stream))
 
 

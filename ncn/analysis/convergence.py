@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import median_filter
 from scipy.optimize import OptimizeWarning, curve_fit
-from scipy.special import stdtrit as student_quantile  # scipy.stats is slow to import
 
 from ncn.common.errors import InputError
 from ncn.statistics.interval import Floats, Interval
+from ncn.statistics.sample import student
 
 Status = Literal["diverging", "converged", "still improving", "undecided"]
 Ending = Literal["diverging", "converged", "still improving", "cannot be told", "undecided"]
@@ -32,7 +32,10 @@ MAX_EXPONENT = 3.0  # of the power law; language models lie between 0.05 and 1
 
 @dataclass(frozen=True)
 class Classification:
-    """`status` of the end of a run, as published. `short`, `long`: EWMAs of the loss, [points].
+    """How a run ends. `short`, `long`: EWMAs of the loss, [points].
+
+    `status` is the published rule's word, `ending` what can be said: the one that files and pages
+    have.
 
     `slope_per_1k` is in nats per 1,000 steps, `slope_low` and `slope_high` its 95 % interval;
     None where the status is "undecided": fewer than 5 points.
@@ -246,9 +249,7 @@ def power_law(tokens: npt.ArrayLike, losses: npt.ArrayLike, *, skip: float = 0.0
         return PowerLaw(reason="the fit did not converge")
     if np.any(best - low < 1e-6) or np.any(high - best < 1e-6):
         return PowerLaw(reason="the curve determines no power law: the fit ends at a bound")
-    wide = student_quantile(len(y) - 3, 0.975) * _autocorrelation_factor(
-        y - _offset_power(log_n, *best)
-    )
+    wide = student(len(y) - 3) * _autocorrelation_factor(y - _offset_power(log_n, *best))
     error = wide * np.sqrt(np.diag(covariance))
     if error[2] >= best[2]:
         return PowerLaw(reason="the curve determines no power law: the interval of c covers 0")
@@ -298,7 +299,7 @@ def _slope(x: Floats, y: Floats) -> tuple[float, float]:
         return slope, 0.0
     residual = y - y.mean() - slope * x
     error = np.sqrt(residual @ residual / freedom / (x @ x))
-    return slope, float(student_quantile(freedom, 0.975) * error)
+    return slope, student(freedom) * float(error)
 
 
 def _centred_mean(values: Floats, width: int) -> Floats:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.special import stdtrit as student_quantile  # scipy.stats is slow to import
 
 from ncn.statistics.interval import LEVEL, Floats, Interval
+from ncn.statistics.sample import student
 
 # The exponents that are tried: language models lie between 0.05 and 1. Steps of 2 %, far below what
 # seeds leave open.
@@ -64,14 +64,14 @@ def fit_law(n: Floats, losses: Sequence[Floats], resamples: int, seed: int) -> L
     weights = np.array([float(len(each)) for each in losses])
     means = np.array([each.mean() for each in losses])
     freedom = float(sum(weights - 1))
-    student = float(student_quantile(freedom, 1 - LEVEL / 2) / ndtri(1 - LEVEL / 2))
+    wider = student(freedom) / float(ndtri(1 - LEVEL / 2))
     draw = np.random.default_rng(seed)
     drawn = []
     for each in losses:
         size = len(each)
         counts = draw.multinomial(size, np.full(size, 1 / size), resamples)
         away = counts @ each / size - each.mean()
-        drawn.append(each.mean() + away * student * np.sqrt(size / (size - 1)))
+        drawn.append(each.mean() + away * wider * np.sqrt(size / (size - 1)))
     fits, bounded = _best_laws(n, np.column_stack([means, *np.array(drawn).T]), weights)
     if bounded[0]:
         return None
@@ -133,7 +133,7 @@ class Line:
         parts = weights**2 * self.variance
         value, total = float(weights @ self.means), float(parts.sum())
         freedom = total**2 / float((parts**2 / self.freedom).sum()) if total else 1.0
-        half = float(student_quantile(freedom, 1 - LEVEL / 2)) * float(np.sqrt(total))
+        half = student(freedom) * float(np.sqrt(total))
         return Interval(value, value - half, value + half)
 
 
@@ -167,7 +167,7 @@ class Difference:
 
     def interval(self) -> Interval:
         """With its 95 % interval; two seeds at least."""
-        half = float(student_quantile(self.freedom, 1 - LEVEL / 2)) * self.variance**0.5
+        half = student(self.freedom) * self.variance**0.5
         return Interval(self.mean, self.mean - half, self.mean + half)
 
 

@@ -122,12 +122,12 @@ def analyse(curve: Curve, settings: Convergence) -> tuple[Classification, dict[s
     targets = tokens_to_reach(
         curve.tokens, losses, settings.loss_targets, short_span=settings.short_span
     )
-    series = {"short", "long"}
+    others = {"short", "long", "status"}
     summary = {
         "points": len(losses),
         "last_step": int(steps[-1]),
-        **{name: value for name, value in asdict(end).items() if name not in series},
-        "ending": end.ending,
+        "status": end.ending,
+        **{name: value for name, value in asdict(end).items() if name not in others},
         "last_loss": float(losses[-1]),
         "grammar_95": _phase(curve, 0.05, settings.smoothing_span),
         "intellectual_99": _phase(curve, 0.01, settings.smoothing_span),
@@ -205,7 +205,6 @@ def by_arm(logs: Sequence[Log]) -> dict[str, Any]:
     return {
         "seeds": len(logs),
         "status": dict(Counter(summary["status"] for summary in found)),
-        "ending": dict(Counter(summary["ending"] for summary in found)),
         "last_loss": spread([summary["last_loss"] for summary in found]),
         "slope_per_1k": spread([summary["slope_per_1k"] for summary in found]),
         "tokens_to_reach": {

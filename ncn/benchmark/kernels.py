@@ -27,7 +27,8 @@ from kernels.modulated_add import modulated_add, modulated_add_reference
 from kernels.rms_norm import rms_norm, rms_norm_reference
 from ncn.benchmark.timing import in_turn
 from ncn.corpus.tokenizer import GPT2_VOCABULARY
-from ncn.published_run import PRECISION_CLAMP
+from ncn.layers import NORM_EPS
+from ncn.published.claimed import PRECISION_CLAMP
 from ncn.signals import SIGNALS
 
 TOKENS = (4096, 32_768)
@@ -35,7 +36,6 @@ ROUNDS = 15
 BOTH = "forward and backward"
 # The published size.
 D_MODEL, N_LAYERS, N_HEADS, CONTEXT = 256, 6, 8, 512
-EPS = 1e-5
 
 Kernel = Callable[..., Tensor | tuple[Tensor, ...]]
 
@@ -111,16 +111,16 @@ def elementwise_kernels(device: torch.device, compiling: bool = True) -> dict[st
         keys.narrow(2, 0, k.shape[2]).copy_(k)
         values.narrow(2, 0, v.shape[2]).copy_(v)
 
-    norms: dict[str, Kernel] = {"torch's own": lambda x, w: F.rms_norm(x, w.shape, w, EPS)}
+    norms: dict[str, Kernel] = {"torch's own": lambda x, w: F.rms_norm(x, w.shape, w, NORM_EPS)}
     if (liger := _liger(device, "rms_norm", "LigerRMSNormFunction")) is not None:
-        norms["Liger's"] = lambda x, w: liger(x, w, EPS, 0.0, "llama", False)
+        norms["Liger's"] = lambda x, w: liger(x, w, NORM_EPS, 0.0, "llama", False)
     return {
         "rms_norm": Workload(
             lambda n: [_draw(n, D_MODEL), _draw(D_MODEL, seed=1)],
             _forms(
                 device, compiling,
-                lambda x, w: rms_norm_reference(x, w, EPS),
-                lambda x, w: rms_norm(x, w, EPS, backend="triton"),
+                lambda x, w: rms_norm_reference(x, w, NORM_EPS),
+                lambda x, w: rms_norm(x, w, NORM_EPS, backend="triton"),
                 **norms,
             ),
             touched=(0, 1),

@@ -20,9 +20,9 @@ from ncn.corpus.tokenizer import GPT2_VOCABULARY
 from ncn.model import build_model
 from ncn.model.device import pick_device, resolve_precision
 from ncn.model.inputs import split_rows
+from ncn.monitoring.cost import training_cost
 from ncn.settings import Params
 from ncn.settings.profiles import experiment
-from ncn.training.cost import training_cost
 from ncn.training.row_order import row_order
 from ncn.training.step import Engine
 

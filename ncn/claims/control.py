@@ -24,7 +24,7 @@ from ncn.claims.rule import (
     p_in_words,
 )
 from ncn.common.paths import BENCHMARK, CONVERGENCE, SCAN_TESTS
-from ncn.published_run import GAIN_RANGE, NEAR_ZERO, PRECISION_CLAMP
+from ncn.published.claimed import GAIN_RANGE, NEAR_ZERO, PRECISION_CLAMP
 from ncn.settings import PLAIN, Params
 from ncn.statistics.interval import LEVEL, Interval
 

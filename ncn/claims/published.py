@@ -1,7 +1,8 @@
 """Rules about the published run alone: what its own figures say of its claims."""
 
 from ncn.claims.rule import NO, REPORT, YES, Finding, Metrics, claim
-from ncn.published_run import NEAR_ZERO, PUBLISHED_HEATMAPS
+from ncn.published.claimed import NEAR_ZERO
+from ncn.published.figures import PUBLISHED_HEATMAPS
 
 NEUTRAL = 1.0  # a precision above it sharpens attention
 

@@ -21,7 +21,8 @@ from ncn.claims.rule import (
     only_as_published,
 )
 from ncn.common.paths import COMPARISON, SAMPLES, SUMMARY
-from ncn.published_run import PLAIN_PLATEAU, PUBLISHED_RUN_1
+from ncn.published.claimed import PLAIN_PLATEAU
+from ncn.published.figures import PUBLISHED_RUN_1
 from ncn.statistics.estimate import estimate, loss_difference
 from ncn.statistics.interval import Floats, Interval
 

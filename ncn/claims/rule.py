@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from scipy.special import stdtrit as student_quantile  # scipy.stats is slow to import
-
 from ncn.common.errors import InputError
 from ncn.common.files import read_json
 from ncn.common.paths import (
@@ -31,9 +29,10 @@ from ncn.common.paths import (
     evaluation_metrics,
     run_name,
 )
-from ncn.published_run import differences_to_published
+from ncn.published.settings import differences_to_published
 from ncn.settings import Params
 from ncn.statistics.interval import LEVEL, Interval
+from ncn.statistics.sample import student
 
 Judgement = Literal[
     "supported",
@@ -197,7 +196,7 @@ def over_seeds(values: Sequence[float], own: Sequence[float] | None = None) -> I
     if len(values) == 1:
         return Interval(*own) if own is not None else Interval(mean, mean, mean)
     variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    quantile = float(student_quantile(len(values) - 1, 1 - LEVEL / 2))
+    quantile = student(len(values) - 1)
     half = quantile * math.sqrt(variance / len(values))
     return Interval(mean, mean - half, mean + half)
 

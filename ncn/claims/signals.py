@@ -16,7 +16,7 @@ from ncn.claims.rule import (
     over_seeds,
 )
 from ncn.claims.seeds import WORTH, answers, by_name, of_the_method, reaches
-from ncn.published_run import PRECISION_CLAMP
+from ncn.published.claimed import PRECISION_CLAMP
 
 DIRECTIONS = 0.25  # of the columns: with fewer, they are copies of each other
 HALF = 0.5

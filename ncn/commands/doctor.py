@@ -386,8 +386,8 @@ def run(arguments: argparse.Namespace) -> None:
     if problems:
         sys.exit(f"{problems} problem{'s' if problems > 1 else ''}: each line says what to do")
     if arguments.times:
+        from ncn.monitoring.cost import experiment_cost
         from ncn.settings import load_params
-        from ncn.training.cost import experiment_cost
 
         print(experiment_cost(load_params()))
     if not arguments.quick:

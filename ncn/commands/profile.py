@@ -16,9 +16,9 @@ from ruamel.yaml.tokens import CommentToken
 
 from ncn.common.errors import InputError
 from ncn.common.files import replacing
+from ncn.monitoring.cost import experiment_cost
 from ncn.settings import load_params
 from ncn.settings.profiles import PROFILES, Change, overlay, read_commented, written
-from ncn.training.cost import experiment_cost
 
 
 def apply_profile(

@@ -6,8 +6,8 @@
                                                       `ncn.control.recurrence`)
 
 with, where asked for, the further inputs of section 3.2: a vector e of the text's task
-and values s from outside (`ncn.conditions`), the attention entropy h of the layer before
-(`ncn.entropy`), so that the signals of layer l are
+and values s from outside (`ncn.corpus.conditions`), the attention entropy h of the layer before
+(`ncn.layers`), so that the signals of layer l are
 
     u_t   = RMSNorm(c_t + x_t + e + W_s s)
     z_l,t = W_2,l tanh(W_1 u_t + b_1 + w_h h_l-1,t) + b_2,l             h_0 = 0

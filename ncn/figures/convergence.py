@@ -258,7 +258,7 @@ def draw_table(
 
 def status(mine: Sequence[Mapping[str, Any]]) -> str:
     """`still improving`, or of several seeds `2 improving, 1 converged`."""
-    every = [str(each.get("ending", "no log")) for each in mine]
+    every = [str(each.get("status", "no log")) for each in mine]
     if len(every) == 1:
         return every[0]
     counts = Counter(kind.removeprefix("still ") for kind in every)

@@ -1,10 +1,9 @@
 """Where every parameter starts."""
 
-import hashlib
-
 import torch
 
 from ncn.control.outputs import start_at_declared_signals
+from ncn.layers import named_seed
 from ncn.model.language_model import LanguageModel
 from ncn.model.rivals import static_start
 
@@ -43,8 +42,7 @@ def initialise(model: LanguageModel, seed: int) -> None:
         elif name.endswith("bias"):
             parameter.zero_()
         else:
-            digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-            stream = torch.Generator().manual_seed(int.from_bytes(digest[:6]))
+            stream = torch.Generator().manual_seed(named_seed(seed, name))
             if published_pooling and name == "control.pooling.query":
                 parameter.normal_(0.0, 1.0, generator=stream)
             elif published_pooling and name in POOLING_INPUTS:

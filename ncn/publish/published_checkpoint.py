@@ -17,7 +17,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
@@ -28,6 +28,7 @@ from ncn.control.network import ControlNetwork
 from ncn.control.outputs import start_at_declared_signals
 from ncn.model import LanguageModel
 from ncn.model.checkpoint import assemble, check_shapes
+from ncn.published.settings import PUBLISHED_SETTINGS, PUBLISHED_SIGNALS
 from ncn.settings import ControlSettings, ModelConfig
 
 CONFIG_CLASS = "ncn_architecture.config.NCNConfig"
@@ -47,19 +48,11 @@ WEIGHT_STD = 0.02  # of linear weights at initialisation, published and here
 STANDARD_ERRORS = 5  # a standard deviation this far from WEIGHT_STD is no draw of it
 
 # What shapes do not tell of the control network, as run 1 had it.
-PUBLISHED_CONTROL = {
-    "controller": "network",
-    "salience": "global",
-    "signals": ["gain", "precision", "ffn_gate"],
-    "gain": "2sigmoid",
-    "activation": "tanh",
-    "init": "zero",
-    "salience_start": "published",
-    "frozen": False,
-    "precision_max": 4.0,
-    "penalty": "mean",
-    "homeostatic_lambda": 0.01,
-}
+PUBLISHED_CONTROL: dict[str, Any] = {
+    key.removeprefix("ncn."): value
+    for key, value in PUBLISHED_SETTINGS.items()
+    if key.startswith("ncn.")
+} | {"controller": "network", "salience": "global", "init": "zero", "frozen": False}
 
 
 def import_published(
@@ -230,7 +223,7 @@ def _shapes(
     vocab_size: int, context_length: int, d_model: int, n_layers: int, d_ff: int, hidden: int
 ) -> dict[str, tuple[int, ...]]:
     """Every tensor of a published checkpoint, and its shape."""
-    signals = n_layers * len(PUBLISHED_CONTROL["signals"])  # type: ignore[arg-type]
+    signals = n_layers * len(PUBLISHED_SIGNALS)
     shapes: dict[str, tuple[int, ...]] = {
         "token_embeddings.weight": (vocab_size, d_model),
         "position_embeddings.weight": (context_length, d_model),

@@ -45,7 +45,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncn.published_run import GAIN_RANGE
+from ncn.published.claimed import GAIN_RANGE
 from ncn.scan.reading import Reading, Signals
 from ncn.statistics.estimate import holm
 from ncn.statistics.frequency import common_types

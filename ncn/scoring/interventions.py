@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ncn.layers import at_least_single
 from ncn.model.blocks import scales_at, split_heads
+from ncn.published.claimed import PRECISION_CLAMP
 from ncn.scoring.asked import Asked, context_changed, pooling_of
 from ncn.scoring.probes import Signals, signals_changed
 from ncn.statistics.interval import Floats
@@ -17,7 +18,6 @@ from ncn.statistics.sample import mean_interval, ratio_interval
 REFRESHES = (8, 32)  # tokens between two contexts
 APART = 3  # positions between the two words: "dog chased the cat"
 LATER = 16  # positions after the second word on which its signals are compared: a sentence
-CLAMP = 4.0  # of the precision, as published
 RAISED = 1.1  # what the gain is multiplied by, and the gate divided by
 
 
@@ -158,7 +158,7 @@ def sharpest(asked: Asked) -> dict[str, float]:
 
 def clamped(signals: Signals) -> Signals:
     """The signals with every precision at the published clamp."""
-    return signals | {"precision": torch.full_like(signals["precision"], CLAMP)}
+    return signals | {"precision": torch.full_like(signals["precision"], PRECISION_CLAMP)}
 
 
 def traded(asked: Asked, own: Floats) -> dict[str, list[float]]:

@@ -1,8 +1,8 @@
 """How far the arms differ, and how sure that is.
 
 An arm's scores are sums [S, C]: the loss in nats over all tokens of cluster c, under seed s. A
-cluster is a story, or a row where the split cuts stories apart (`ncn.evaluation`). Arms are paired:
-seed s means the same data order and shared initialisation, cluster c the same tokens.
+cluster is a story, or a row where the split cuts stories apart (`ncn.scoring.losses`). Arms are
+paired: seed s means the same data order and shared initialisation, cluster c the same tokens.
 
 **The interval** is a hierarchical bootstrap, seeds and then clusters, made to cover. Every seed
 scores the same clusters, so the two levels are crossed, and each is resampled with the other held:
@@ -15,8 +15,8 @@ t(n) is Student's quantile; V_e, the part of the variance that seeds and cluster
 seed happens to do on one cluster), is in V_s and V_c alike and counts once. The nested percentile
 bootstrap does neither: three seeds have ten different resamples, their variance is too small by
 (S-1)/S, and its 95 % interval holds the truth in about four cases of five
-(tests/test_statistics.py shows both). With one seed V_s and V_e are unknown and left out: the
-interval is that of the paired bootstrap over clusters, for these checkpoints.
+(tests/statistics/test_estimate.py shows both). With one seed V_s and V_e are unknown and left out:
+the interval is that of the paired bootstrap over clusters, for these checkpoints.
 
 Sources: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007 (crossed levels);
 Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987 (two one-sided tests); Holm,
@@ -64,7 +64,7 @@ class Estimate:
             variance += self.seeds * student_quantile(self.n_seeds - 1, tail) ** 2
         return float(np.sqrt(variance))
 
-    def interval(self, confidence: float = 0.95) -> Interval:
+    def interval(self, confidence: float = 1 - LEVEL) -> Interval:
         """The two-sided interval."""
         half = self.half_width(confidence)
         return Interval(self.value, self.value - half, self.value + half)

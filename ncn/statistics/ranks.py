@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ncn.statistics.interval import Floats
+from ncn.statistics.interval import LEVEL, Floats
 
 RESAMPLES = 999
 
@@ -57,4 +57,4 @@ def row_weights(n_rows: int, seed: int) -> NDArray[np.int64]:
 
 def percentiles(drawn: Floats) -> list[float]:
     """The ends of the 95 % interval of resampled values."""
-    return [float(each) for each in np.quantile(drawn, [0.025, 0.975])]
+    return [float(each) for each in np.quantile(drawn, [LEVEL / 2, 1 - LEVEL / 2])]

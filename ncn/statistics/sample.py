@@ -6,6 +6,11 @@ from scipy.special import stdtrit as student_quantile  # scipy.stats is slow to 
 from ncn.statistics.interval import LEVEL, Floats, Interval
 
 
+def student(freedom: float) -> float:
+    """Half of an interval, in standard errors: Student's quantile at 1 - LEVEL / 2."""
+    return float(student_quantile(freedom, 1 - LEVEL / 2))
+
+
 def mean_interval(values: Floats) -> Interval:
     """The mean of independent values [n] and its 95 % Student interval, n - 1 degrees of freedom.
 
@@ -28,5 +33,5 @@ def ratio_interval(above: Floats, below: Floats) -> Interval:
         raise ValueError("an interval needs at least two values, and a ratio a mean above 0")
     value = float(above.sum() / below.sum())
     spread = float(np.std(above - value * below, ddof=1))
-    half = float(student_quantile(n - 1, 1 - LEVEL / 2)) * spread / (np.sqrt(n) * scale)
+    half = student(n - 1) * spread / (np.sqrt(n) * scale)
     return Interval(value, value - half, value + half)

@@ -7,7 +7,6 @@ engine knows nothing of disks, logs or schedules: those are `ncn.training`'s.
 """
 
 import copy
-import hashlib
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ncn.common.errors import InputError
 from ncn.corpus.conditions import Conditions
+from ncn.layers import named_seed
 from ncn.model import LanguageModel
 from ncn.model.device import mixed_precision, require_compiler, resolve_precision
 from ncn.model.inputs import AnyRows, split_rows
@@ -54,8 +54,8 @@ MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # of AdamW, for each parameter
 class Engine:
     """Trains `model`, one batch at a time.
 
-    Made within `ncn.distributed.process_group`, it shares each batch with the other ranks: with
-    `sharding: none` each holds the whole model (DDP), with `fsdp` a part of every parameter.
+    Made within `ncn.training.processes.process_group`, it shares each batch with the other ranks:
+    with `sharding: none` each holds the whole model (DDP), with `fsdp` a part of every parameter.
 
     Args:
         model: initialised, on its device.
@@ -167,8 +167,7 @@ class Engine:
         Named, not continued: it needs no state to resume, and masks do not depend on which rank
         computes a micro-batch. They do where processes have to cut one in parts.
         """
-        digest = hashlib.sha256(f"{self._seed}/{self.steps}/{start}".encode()).digest()
-        torch.manual_seed(int.from_bytes(digest[:6]))
+        torch.manual_seed(named_seed(self._seed, self.steps, start))
 
     # Several processes
 

@@ -19,7 +19,7 @@ from ncn.common.paths import (
 )
 from ncn.common.tsv import read_tsv, write_tsv
 from ncn.figures.palette import arm_colours
-from ncn.published_run import published_penalty
+from ncn.published.log import published_penalty
 from ncn.settings import load_params
 from stages import convergence as stage
 from tests.conftest import PARAMS, ROOT

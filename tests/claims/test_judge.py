@@ -25,13 +25,9 @@ from ncn.claims.training import COLLAPSES, surely_above
 from ncn.common.errors import InputError
 from ncn.common.paths import CLAIMS as CLAIMS_FILE
 from ncn.common.paths import PUBLISHED_RUN
-from ncn.published_run import (
-    FREE_SETTINGS,
-    PUBLISHED_HEATMAPS,
-    PUBLISHED_SETTINGS,
-    differences_to_published,
-    rows_beside_published,
-)
+from ncn.published.figures import PUBLISHED_HEATMAPS
+from ncn.published.settings import FREE_SETTINGS, PUBLISHED_SETTINGS, differences_to_published
+from ncn.published.text import rows_beside_published
 from ncn.settings import Params, load_params
 from ncn.signals import SIGNALS
 from ncn.statistics.interval import LEVEL
@@ -657,7 +653,7 @@ def test_the_published_text_with_other_counts_is_refused(
     words: str,
 ) -> None:
     assert rows_beside_published(["0" * 64], published, rows, n_texts) is None
-    monkeypatch.setattr("ncn.published_run.PUBLISHED_TEXT", "0" * 64)
+    monkeypatch.setattr("ncn.published.text.PUBLISHED_TEXT", "0" * 64)
     with pytest.raises(InputError, match=words):
         rows_beside_published(["0" * 64], published, rows, n_texts)
 

@@ -39,7 +39,7 @@ from ncn.corpus.rows import open_rows, open_tasks
 from ncn.corpus.tokenizer import load_tokenizer, train_tokenizer
 from ncn.model import build_model, load_model, save_model
 from ncn.publish.published_checkpoint import import_published
-from ncn.published_run import published_penalty
+from ncn.published.log import published_penalty
 from ncn.report.inputs import gather
 from ncn.report.page import render
 from ncn.settings import END_OF_TEXT, Params, Saving, Split, load_params

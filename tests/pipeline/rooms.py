@@ -9,18 +9,20 @@ from tests.conftest import ROOT
 PACKAGES = ("ncn", "stages", "kernels")
 # A room uses itself and those before it. The ground first; what people call comes last.
 ROOMS = (
-    "common", "signals", "settings", "published_run", "statistics", "sources", "text", "corpus",
-    "layers", "control", "model",
-    "generation", "training", "scoring", "adaptation", "scan", "conditional", "analysis", "figures",
-    "claims", "report", "publish", "benchmark", "studies", "commands", "upkeep", "__main__",
+    "common", "signals", "settings", "mixing", "published", "statistics", "sources", "text",
+    "corpus", "layers", "control", "model", "generation", "training", "tuning", "monitoring",
+    "scoring", "adaptation", "scan", "conditional", "analysis", "figures", "claims", "report",
+    "publish", "benchmark", "studies", "commands", "upkeep", "__main__",
 )  # fmt: skip
 # Declared by no stage, and why: an edit there cannot change a number.
 UNDECLARED = {
     "common": "how files appear, what is said and shown, when to stop: no value is made here",
     "settings": "values reach a stage as params.yaml says them, and those its stage declares; but"
     " for OVERLAY",
+    "monitoring": "words for people about a training: what it will take, how its model writes",
 }
-
+# Those of them that look at models: tests/monitoring holds that they change none.
+WATCHING = {"monitoring"}
 
 # How settings are laid over each other: declared by the stages that make models of them.
 OVERLAY = Path("ncn/settings/sizes.py")

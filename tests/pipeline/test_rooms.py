@@ -12,6 +12,7 @@ from tests.pipeline.rooms import (
     PACKAGES,
     ROOMS,
     UNDECLARED,
+    WATCHING,
     file_of,
     imported_by,
     modules,
@@ -69,13 +70,21 @@ def test_a_room_says_in_a_line_what_belongs_there_and_is_small(room: str) -> Non
     assert len([file for file in OURS if room_of(file) == room]) <= MOST
 
 
-@pytest.mark.parametrize("room", UNDECLARED)
+@pytest.mark.parametrize("room", sorted({*UNDECLARED} - WATCHING))
 def test_what_no_stage_declares_computes_nothing(room: str) -> None:
     for file in OURS:
         if room_of(file) == room:
             assert not {name.split(".")[0] for name in named_by(file)} & {"torch", "numpy", "scipy"}
             ours = {room_of(other) for other in imported_by(file)} - {"__init__"}
             assert ours <= {*UNDECLARED, "signals"}, file  # of which settings read the names
+
+
+@pytest.mark.parametrize("room", sorted(WATCHING))
+def test_what_watches_a_training_is_used_by_nothing_that_computes(room: str) -> None:
+    users = {file for file in modules() if room in {room_of(each) for each in imported_by(file)}}
+    rooms = {room_of(file) for file in users if file.parts[0] == "ncn"}
+    assert rooms <= {room, "commands", "benchmark"}
+    assert {file.stem for file in users if file.parts[0] == "stages"} == {"train"}
 
 
 def test_the_front_doors_offer_what_is_promised() -> None:

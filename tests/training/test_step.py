@@ -263,7 +263,7 @@ def test_a_step_that_is_not_compiled_loads_no_compiler() -> None:
         "from ncn.model import build_model\n"
         "from ncn.model.device import compute_alike\n"
         "from ncn.settings import load_params\n"
-        "from ncn.training.cost import training_cost\n"
+        "from ncn.monitoring.cost import training_cost\n"
         "from ncn.training.step import Engine\n"
         "compute_alike(1)\n"
         "params = load_params('tests/params.yaml')\n"

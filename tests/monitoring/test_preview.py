@@ -8,8 +8,8 @@ import torch
 
 from ncn.corpus.tokenizer import load_tokenizer, train_tokenizer
 from ncn.model import LanguageModel, build_model
+from ncn.monitoring import preview
 from ncn.settings import Params
-from ncn.training import preview
 
 TEXT = "Once upon a time there was a small dog. It ran to the big old tree and sat down. "
 

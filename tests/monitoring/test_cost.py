@@ -7,11 +7,11 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 import torch
 
-import ncn.training.cost
+import ncn.monitoring.cost
 from ncn.benchmark.kernels import peak_bytes
 from ncn.model import LanguageModel, build_model
+from ncn.monitoring.cost import experiment_cost, large_cost, training_cost
 from ncn.settings import ModelConfig, Params
-from ncn.training.cost import experiment_cost, large_cost, training_cost
 from ncn.training.step import Engine
 from tests.parity import DEVICE
 from tests.training.test_step import batch
@@ -76,14 +76,14 @@ def test_a_large_model_is_not_built_for_its_estimate(
     params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deepest = []
-    whole = ncn.training.cost.LanguageModel
+    whole = ncn.monitoring.cost.LanguageModel
 
     def built(config: ModelConfig) -> LanguageModel:
         deepest.append(config.n_layers)
         return whole(config)
 
-    monkeypatch.setattr(ncn.training.cost, "LanguageModel", built)
-    monkeypatch.setattr(ncn.training.cost, "LARGE", 1000)
+    monkeypatch.setattr(ncn.monitoring.cost, "LanguageModel", built)
+    monkeypatch.setattr(ncn.monitoring.cost, "LARGE", 1000)
     deep = params.model_copy(update={"model": params.model.model_copy(update={"n_layers": 40})})
     experiment_cost(deep)
     assert set(deepest) == {1, 2}
