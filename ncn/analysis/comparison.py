@@ -241,7 +241,7 @@ def compare(
         missing.setdefault(BASELINE, "no arm named baseline: there is nothing to differ from")
     one = next(iter(scores.values()))
     differ = Differences(one.tokens, seeds, resamples, margin, seed, declared.seed_sd)
-    base, reference = scores.get(BASELINE), scores.get(declared.reference or "")
+    base, beside = scores.get(BASELINE), scores.get(declared.reference or "")
     summary, entries = {}, {}
     differences: dict[str, dict[str, Any]] = {}
     for arm, mine in scores.items():
@@ -257,9 +257,9 @@ def compare(
         found = differ.between(mine.score, base.score, tested)
         names = ("delta_ppl", "delta_ppl_low", "delta_ppl_high")
         summary[arm] = dict(zip(names, found["delta_ppl"], strict=True)) | summary[arm]
-        if reference is not None and arm != declared.reference:
-            both = tested and _is_language_model(reference)
-            found["to_reference"] = differ.between(mine.score, reference.score, both)
+        if beside is not None and arm != declared.reference:
+            both = tested and _is_language_model(beside)
+            found["to_reference"] = differ.between(mine.score, beside.score, both)
         differences[arm] = found
     comparison = {
         "sequences": one.sequences,
@@ -388,7 +388,8 @@ def in_words(
     beside = verdict_of(arm, summary, comparison, to_reference=True)
     if beside is not None:
         text += (
-            f" Beside the reference: {_difference(beside, comparison['reference'], comparison)}."
+            " Beside the reference arm:"
+            f" {_difference(beside, comparison['reference'], comparison)}."
         )
     text += _power(comparison["differences"][arm], comparison)
     if verdict.few_clusters:

@@ -27,12 +27,12 @@ def in_turn(timed: dict[str, Callable[[], Any]], rounds: int, what: str) -> dict
     return seconds
 
 
-def compared(seconds: dict[str, list[float]], reference: str) -> dict[str, dict[str, float]]:
-    """Median seconds, and the median over rounds of the ratio to `reference`."""
+def compared(seconds: dict[str, list[float]], beside: str) -> dict[str, dict[str, float]]:
+    """Median seconds, and the median over rounds of the ratio to `beside`."""
     return {
         name: {
             "seconds": median(mine),
-            "ratio": median(a / b for a, b in zip(mine, seconds[reference], strict=True)),
+            "ratio": median(a / b for a, b in zip(mine, seconds[beside], strict=True)),
         }
         for name, mine in seconds.items()
     }

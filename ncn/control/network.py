@@ -91,18 +91,7 @@ class ControlNetwork(Control):
         tonic: Tonic | None = None,
         conditions: Conditions = NO_CONDITIONS,
     ) -> ControlOutput:
-        """The signals for embeddings x [B, T, D].
-
-        Args:
-            x: token plus position embeddings.
-            salience: pool in another mode than the network was built for: `reactive` scores a
-                model as the published code generates with it.
-            tonic: where x continues a text that is read in pieces, see `SaliencePooling.forward`.
-            conditions: what is known of the texts.
-
-        Raises:
-            ValueError: the conditions are not those that the network was built for.
-        """
+        """The signals for embeddings x [B, T, D]."""
         mode = salience or self._settings.salience
         pooled = () if self.pooling is None else (self.pooling(x, mode, tonic),)
         added = (*pooled, *(given[:, None] for given in self.embedded(conditions)))

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from kernels.actuator import Output, actuator
+from ncn.control.salience import Tonic
+from ncn.corpus.conditions import NO_CONDITIONS, Conditions
 from ncn.layers import Layer
-from ncn.settings import ControlSettings, ModelConfig
+from ncn.settings import ControlSettings, ModelConfig, Salience
 from ncn.signals import SIGNALS
 
 
@@ -71,7 +73,7 @@ class ControlOutput(NamedTuple):
 
 
 class Control(Layer, ABC):
-    """What both controllers share: how z becomes the signals."""
+    """What both controllers share: what they are given, and how z becomes the signals."""
 
     def __init__(self, config: ModelConfig, settings: ControlSettings) -> None:
         super().__init__()
@@ -83,6 +85,27 @@ class Control(Layer, ABC):
     @abstractmethod
     def output_bias(self) -> Tensor:
         """Where the signals start, [L * C]."""
+
+    @abstractmethod
+    def forward(
+        self,
+        x: Tensor,
+        salience: Salience | None = None,
+        tonic: Tonic | None = None,
+        conditions: Conditions = NO_CONDITIONS,
+    ) -> ControlOutput:
+        """The signals for embeddings x [B, T, D].
+
+        Args:
+            x: token plus position embeddings.
+            salience: pool in another mode than the network was built for: `reactive` scores a
+                model as the published code generates with it.
+            tonic: where x continues a text that is read in pieces, see `SaliencePooling.forward`.
+            conditions: what is known of the texts.
+
+        Raises:
+            ValueError: the conditions are not those that the network was built for.
+        """
 
     def actuated(self, z: Tensor) -> dict[str, Tensor]:
         """The signals of z [..., L * C], by name, each [..., L] or [..., L, W]."""

@@ -37,14 +37,14 @@ def model_config(params: Params, arm: str, vocab_size: int) -> ModelConfig:
     is one with a rival of it (`model.modulator`), by the difference.
     """
     shape = params.model_of(arm).model_dump() | {"vocab_size": vocab_size}
-    reference = params.model.model_dump() | {"vocab_size": vocab_size, "control": params.ncn}
+    matched = params.model.model_dump() | {"vocab_size": vocab_size, "control": params.ncn}
     control = params.control_network(arm)
     own = ModelConfig(**shape, control=None if control.controller == "none" else control)
     matching = params.baseline_of(arm)
     if matching.match == "none":
         return own
     size = SIZES[matching.match]
-    missing = size(ModelConfig(**reference)) - size(own)
+    missing = size(ModelConfig(**matched)) - size(own)
     if missing == 0:
         return own
     widening = missing / (size(_widened(own, own.d_ff + 1)) - size(own))

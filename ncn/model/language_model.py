@@ -64,10 +64,10 @@ class LanguageModel(Layer):
 
         Args:
             tokens: token ids, int64, at most context_length with those of the cache.
-            salience: see `ControlNetwork.forward`; ignored without a control network.
+            salience: see `Control.forward`; ignored without a control network.
             cache: holds the text before `tokens`, and then them too: the logits are those that
                 the whole text would have at these positions.
-            conditions: see `ControlNetwork.forward`; ignored without one.
+            conditions: see `Control.forward`; ignored without one.
         """
         hidden, _ = self._hidden(tokens, salience, cache, conditions)
         return F.linear(hidden, self.embedding.weight)
@@ -180,7 +180,7 @@ class LanguageModel(Layer):
         Args:
             tokens: [B, T].
             targets: [B, T], the token after each.
-            conditions: see `ControlNetwork.forward`; ignored without one.
+            conditions: see `Control.forward`; ignored without one.
             run_block: calls a block with its inputs; training may compile or recompute it.
         """
         hidden, signals = self._hidden(tokens, conditions=conditions, run_block=run_block)

@@ -251,12 +251,12 @@ def _seeds_needed(arms: Sequence[str], comparison: Mapping[str, Any]) -> list[st
 
 
 def difference_rows(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:
-    """Each arm's difference to the baseline and, below, to the reference: arm, figures, name."""
+    """Each arm's difference to the baseline and, below, to the reference arm: arm, figures, name."""
     rows = []
     for arm, figures in found.items():
         rows.append((arm, figures, arm))
         if beside := figures.get("to_reference"):
-            rows.append((arm, beside, f"{arm}, to the reference"))
+            rows.append((arm, beside, f"{arm}, to the reference arm"))
     return rows
 
 

@@ -50,12 +50,12 @@ def experiments(arm: str | None = None) -> list[Row]:
     commit = head()
     listed = git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", "refs/exps")
     rows = [Row("(committed)", commit[:7], "", found(commit, arm))]
-    for reference in map(REFERENCE.fullmatch, (listed or "").splitlines()):
-        if reference is None:  # DVC's own, of a queue for one
+    for match in map(REFERENCE.fullmatch, (listed or "").splitlines()):
+        if match is None:  # DVC's own, of a queue for one
             continue
-        base, name = reference[1] + reference[2], reference[3]
-        changed = changes(committed_params(reference[0]) or {}, committed_params(base) or {})
-        rows.append(Row(name, base[:7], changed, found(reference[0], arm)))
+        base, name = match[1] + match[2], match[3]
+        changed = changes(committed_params(match[0]) or {}, committed_params(base) or {})
+        rows.append(Row(name, base[:7], changed, found(match[0], arm)))
     if arm is not None and not any(row.found for row in rows):
         raise InputError(f"--arm {arm}: nothing has a difference of this arm to the baseline")
     return rows

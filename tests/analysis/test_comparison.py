@@ -134,11 +134,11 @@ def test_the_primary_endpoint_is_named_and_so_are_the_others() -> None:
 
 def test_a_reference_arm_is_compared_with_too() -> None:
     beside = {name: [-0.3, -0.4, -0.2] for name in ("delta_loss", "delta_ppl")}
-    assert "Beside the reference: lower than ncn_causal's (-0.3000" in words(
+    assert "Beside the reference arm: lower than ncn_causal's (-0.3000" in words(
         0.1, 0.2, beside=beside
     )
     one = words(0.1, 0.2, n_seeds=1, beside=beside)
-    assert "Beside the reference: -0.3000 to ncn_causal: the difference of two checkpoints" in one
+    assert "Beside the reference arm: -0.3000 to ncn_causal: the difference of two checkpoints" in one
 
 
 def test_few_clusters_are_said_to_be_few() -> None:
@@ -336,7 +336,7 @@ def test_differences_to_the_reference_are_corrected_with_the_others() -> None:
     p = [found["ncn_causal"], found["gain_only"], beside]
     assert [each["p_holm"] for each in p] == holm([each["p"] for each in p])
     assert "The primary endpoint." in full["in_words"]["ncn_causal"]
-    assert "Beside the reference: higher than ncn_causal's" in full["in_words"]["gain_only"]
+    assert "Beside the reference arm: higher than ncn_causal's" in full["in_words"]["gain_only"]
 
 
 @pytest.mark.usefixtures("here")

@@ -523,7 +523,7 @@ def test_a_p_at_its_floor_and_the_reference_have_their_place_in_the_table(seeds:
     differs("ncn", p=1e-12, p_holm=2e-12, to_reference=beside)
     page = page_of(seeds)
     assert "at most: the least computed" in page.text
-    assert page.row("ncn, to the reference")[1:2] == ["−0.3000[−0.4000, −0.2000]"]
+    assert page.row("ncn, to the reference arm")[1:2] == ["−0.3000[−0.4000, −0.2000]"]
     assert "of which ncn_causal to the baseline is the primary one" in page.text
 
 
