@@ -251,7 +251,7 @@ def _seeds_needed(arms: Sequence[str], comparison: Mapping[str, Any]) -> list[st
 
 
 def difference_rows(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:
-    """Each arm's difference to the baseline and, below, to the reference arm: arm, figures, name."""
+    """Each arm's difference to the baseline, then to the reference arm: arm, figures, name."""
     rows = []
     for arm, figures in found.items():
         rows.append((arm, figures, arm))

@@ -138,7 +138,7 @@ def test_a_reference_arm_is_compared_with_too() -> None:
         0.1, 0.2, beside=beside
     )
     one = words(0.1, 0.2, n_seeds=1, beside=beside)
-    assert "Beside the reference arm: -0.3000 to ncn_causal: the difference of two checkpoints" in one
+    assert "the reference arm: -0.3000 to ncn_causal: the difference of two checkpoints" in one
 
 
 def test_few_clusters_are_said_to_be_few() -> None:
