@@ -2,7 +2,6 @@
 committed one. `make repro` ends with it."""
 
 import argparse
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from ncn.common.nested import changed_keys, differences
 from ncn.common.paths import COMPARISON, REPORT, RESULTS, SUMMARY
 from ncn.common.timing import read_timing
 from ncn.settings.yaml12 import parse_sections, read_yaml
-from ncn.studies.tools import head
+from ncn.studies.tools import git, head
 
 Summary = dict[str, dict[str, float]]
 
@@ -76,9 +75,10 @@ COMMIT = f"git add {' '.join(RESULTS)} && git commit -m 'A run'"
 
 def committed(path: Path, revision: str = "HEAD") -> str | None:
     """The text of a file in a revision; None where there is none."""
-    show = ["git", "show", f"{revision}:./{path}"]
-    shown = subprocess.run(show, capture_output=True, check=False)
-    return None if shown.returncode else shown.stdout.decode(errors="replace")
+    try:
+        return git("show", f"{revision}:./{path}")
+    except InputError:
+        return None
 
 
 def committed_params(revision: str = "HEAD") -> dict[str, Any] | None:
@@ -103,13 +103,7 @@ def changed_settings() -> list[str] | None:
 
 def what_next() -> list[str]:
     """Whether settings or only digits differ from the last commit, and what to commit."""
-    status = subprocess.run(
-        ["git", "status", "--porcelain", "--", *RESULTS],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if status.returncode or not status.stdout.strip():
+    if not git("status", "--porcelain", "--", *RESULTS).strip():
         return []
     keys = changed_settings()
     if keys:

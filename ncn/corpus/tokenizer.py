@@ -44,10 +44,6 @@ class Tokenizer:
         """The ids of `text`. No special token is recognised in it."""
         return self._encoding.encode_ordinary(text)
 
-    def encode_all(self, texts: Sequence[str], threads: int) -> list[list[int]]:
-        """The ids of each text, encoded on several threads."""
-        return self._encoding.encode_ordinary_batch(list(texts), num_threads=threads)
-
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD."""
         return self._encoding.decode(list(ids))

@@ -8,7 +8,6 @@ DVC keeps an experiment as a commit at refs/exps/BASE/NAME, where BASE is the co
 import argparse
 import json
 import re
-import subprocess
 from typing import Any, NamedTuple
 
 from ncn.commands.summary import PARAMS, committed_params, committed_summary, difference
@@ -16,7 +15,7 @@ from ncn.common.errors import InputError
 from ncn.common.files import as_written
 from ncn.common.nested import changed_keys, leaves
 from ncn.common.paths import SUMMARY
-from ncn.studies.tools import head
+from ncn.studies.tools import git, head
 
 REFERENCE = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
 SHOWN = 3  # changed settings of an experiment
@@ -29,12 +28,6 @@ class Row(NamedTuple):
     base: str
     changed: str
     found: str
-
-
-def git(*command: str) -> str | None:
-    """What git prints; None where it fails."""
-    done = subprocess.run(["git", *command], capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else None
 
 
 def experiments(arm: str | None = None) -> list[Row]:
@@ -50,7 +43,7 @@ def experiments(arm: str | None = None) -> list[Row]:
     commit = head()
     listed = git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", "refs/exps")
     rows = [Row("(committed)", commit[:7], "", found(commit, arm))]
-    for match in map(REFERENCE.fullmatch, (listed or "").splitlines()):
+    for match in map(REFERENCE.fullmatch, listed.splitlines()):
         if match is None:  # DVC's own, of a queue for one
             continue
         base, name = match[1] + match[2], match[3]

@@ -14,13 +14,14 @@ from ncn.__main__ import loaded, run
 from ncn.commands import doctor
 from ncn.common.paths import run_name
 from ncn.settings import load_params
-from tests.conftest import ROOT
+from tests.conftest import PARAMS, ROOT
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder like the project's, without code and outputs, as the present one."""
-    for name in ("params.yaml", "dvc.yaml", "requirements.lock", ".dvc/config"):
+    shutil.copy(PARAMS, tmp_path)
+    for name in ("dvc.yaml", "requirements.lock", ".dvc/config"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)

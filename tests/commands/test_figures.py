@@ -10,7 +10,7 @@ from ncn.commands.figures import DRAWN, inches
 from ncn.common.errors import InputError
 from ncn.common.paths import SCANS
 from ncn.settings import Params
-from tests.conftest import ROOT
+from tests.conftest import PARAMS
 from tests.results import write_results
 
 
@@ -18,7 +18,7 @@ from tests.results import write_results
 def run_folder(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_results(params)
-    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    Path("params.yaml").write_text(PARAMS.read_text())
     return tmp_path
 
 

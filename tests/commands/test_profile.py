@@ -60,27 +60,33 @@ def test_each_profile_changes_its_own_lines_and_no_other(params_path: Path, name
 
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", PARAMS], ids=["ours", "of the tests"])
 @pytest.mark.parametrize(
-    ("override", "line"),
+    ("key", "values"),
     [
-        ("ncn.hidden=65", "  hidden: 65   "),
-        ("seed=7", "seed: 7   "),
-        ("train.lr=0.007", "  lr: 0.007"),
-        ("data.path=mine.txt", "  path: mine.txt   "),
-        ("convergence.smoothing_span=51", "  smoothing_span: 51   "),
-        ("generate.recall_sequences=127", "  recall_sequences: 127   "),
+        ("ncn.hidden", (65, 66)),
+        ("seed", (7, 8)),
+        ("train.lr", (0.007, 0.008)),
+        ("data.path", ("mine.txt", "yours.txt")),
+        ("convergence.smoothing_span", (51, 52)),
+        ("generate.recall_sequences", (127, 126)),
     ],
 )
 def test_one_setting_of_an_experiment_changes_one_line(
-    path: Path, override: str, line: str, tmp_path: Path
+    path: Path, key: str, values: tuple[object, object], tmp_path: Path
 ) -> None:
     """As `dvc exp run -S` writes it, which makes every list a plain one."""
-    before = path.read_text(encoding="utf-8").splitlines()
     copy = Path(shutil.copy(path, tmp_path / "params.yaml"))
-    apply_overrides(copy, [override])
+    # A user's may say the one already, and be written in another way than DVC's.
+    with modify_yaml(copy):
+        pass
+    value = values[dict(leaves(read_yaml(copy)))[key] == values[0]]
+    before = copy.read_text(encoding="utf-8").splitlines()
+    assert path != PARAMS or before == BEFORE.splitlines()
+    apply_overrides(copy, [f"{key}={value}"])
     after = copy.read_text(encoding="utf-8").splitlines()
     assert len(after) == len(before)
     ((old, new),) = [pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]]
-    assert new.startswith(line)
+    name, _, said = new.partition("#")[0].partition(":")
+    assert (name.strip(), said.strip()) == (key.rpartition(".")[2], str(value))
     assert new.partition("#")[1:] == old.partition("#")[1:]
 
 

@@ -17,7 +17,7 @@ import torch
 
 from ncn.__main__ import COMMANDS
 from ncn.settings import read_yaml
-from tests.conftest import ROOT
+from tests.conftest import PARAMS, ROOT
 from tests.docs.pages import PAGES, blocks, is_shown, parts_of_ncn, text_of, tree_map
 from tests.hub import serve_hub
 from tests.pipeline.rooms import ROOMS
@@ -135,7 +135,7 @@ def test_a_page_names_only_what_exists(page: str) -> None:
         assert ((ROOT / page).parent / name).exists(), name
     for command in re.findall(r"python -m ncn ([a-z][\w-]*)", text):
         assert command in COMMANDS, command
-    params = read_yaml(ROOT / "params.yaml")
+    params = read_yaml(PARAMS)
     for section, key in re.findall(rf"[`' ]({'|'.join(params)})\.(\w+)[`:=]", text):
         assert key in params[section], f"{section}.{key}"
     for path in re.findall(r"`((?:ncn|stages|kernels|tests|profiles)/[\w./]+)`", text):

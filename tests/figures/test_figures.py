@@ -114,7 +114,7 @@ def finished(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A folder with a finished run."""
     monkeypatch.chdir(tmp_path)
     write_results(params)
-    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    Path("params.yaml").write_text(PARAMS.read_text())
     return params
 
 

@@ -11,7 +11,7 @@ from ncn.__main__ import loaded, run
 from ncn.commands.summary import beside_the_committed
 from ncn.common.errors import InputError
 from ncn.upkeep.experiments import Row, experiments
-from tests.conftest import ROOT
+from tests.conftest import PARAMS, ROOT
 
 PARAMS = "ncn: {hidden: 8}\ntrain: {lr: 1, epochs: 2}\ncompare: {primary: b}\n"
 
@@ -128,8 +128,8 @@ def test_a_command_that_needs_git_says_so_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)  # as an archive of the project: no repository
-    for file in ("dvc.lock", "params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / file, file)
+    for file in (ROOT / "dvc.lock", ROOT / "dvc.yaml", PARAMS):
+        shutil.copy(file, file.name)
     shutil.copytree(ROOT / "studies", "studies")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(InputError, match=r"^not in a git repository .* git init && git add -A"):

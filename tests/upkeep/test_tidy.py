@@ -13,7 +13,7 @@ from dvc.repo import Repo
 
 from ncn.common.scratch import locked
 from ncn.upkeep import tidy
-from tests.conftest import ROOT
+from tests.conftest import PARAMS, ROOT
 
 PART = f".scratch/download/{'0' * 64}.part"
 HALF_WRITTEN = [
@@ -28,7 +28,7 @@ HALF_WRITTEN = [
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     return tmp_path
