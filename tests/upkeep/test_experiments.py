@@ -11,7 +11,8 @@ from ncn.__main__ import loaded, run
 from ncn.commands.summary import beside_the_committed
 from ncn.common.errors import InputError
 from ncn.upkeep.experiments import Row, experiments
-from tests.conftest import PARAMS, ROOT
+from tests.conftest import PARAMS as OF_THE_TESTS
+from tests.conftest import ROOT
 
 PARAMS = "ncn: {hidden: 8}\ntrain: {lr: 1, epochs: 2}\ncompare: {primary: b}\n"
 
@@ -128,7 +129,7 @@ def test_a_command_that_needs_git_says_so_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)  # as an archive of the project: no repository
-    for file in (ROOT / "dvc.lock", ROOT / "dvc.yaml", PARAMS):
+    for file in (ROOT / "dvc.lock", ROOT / "dvc.yaml", OF_THE_TESTS):
         shutil.copy(file, file.name)
     shutil.copytree(ROOT / "studies", "studies")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
