@@ -18,7 +18,7 @@ from ncn.common.errors import InputError
 from ncn.common.files import as_written, write_text
 from ncn.common.paths import CLAIMS, COMPARISON, SUMMARY, evaluation_metrics, run_name
 from ncn.settings.yaml12 import parse_yaml
-from ncn.statistics.scores import language_model
+from ncn.statistics.scores import other_score
 from ncn.studies.headline import Read, headline
 
 README, DVC_LOCK = Path("README.md"), Path("dvc.lock")
@@ -52,6 +52,7 @@ def _block(read: Read) -> str:
     ]
     for arm, entry in summary.items():
         mine = comparison["arms"][arm]
+        others = (other_score(mine["scores"], form) for form in ("as_trained", "reactive"))
         cells = [
             f"`{arm}`",
             f"{entry['val_loss']:.4f}",
@@ -60,7 +61,7 @@ def _block(read: Read) -> str:
             f"{mine['parameters']:,}",
             f"{mine['flops_per_token']:,}",
             sees_the_future(entry),
-            *(other_score(mine["scores"], form) for form in ("as_trained", "reactive")),
+            *("–" if ppl is None else f"{ppl:.4f}" for ppl in others),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     first = evaluation_metrics(run_name(next(iter(summary)), seeds[0]))
@@ -96,12 +97,6 @@ def _first_words(comparison: Mapping[str, Any]) -> list[str]:
     words: dict[str, str] = comparison["in_words"]
     primary = comparison["primary"]
     return [words[primary]] if primary in words else list(words.values())
-
-
-def other_score(scores: Mapping[str, Mapping[str, float]], form: str) -> str:
-    """The perplexity of a form that is not the language model's; a dash where there is none."""
-    found = scores.get(form) if form != language_model(scores) else None
-    return f"{found['ppl']:.4f}" if found else "–"
 
 
 def _text(read: Read, path: Path) -> str:

@@ -35,7 +35,7 @@ from ncn.report.vega import bundle
 from ncn.settings import PUBLISHED_SERIES, Params
 from ncn.signals import SIGNALS, Signal
 from ncn.statistics.interval import LOWEST_P
-from ncn.statistics.scores import language_model
+from ncn.statistics.scores import other_score
 
 VERDICTS = get_args(Judgement)
 # The packages whose version can change a figure.
@@ -258,12 +258,6 @@ def difference_rows(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, An
         if beside := figures.get("to_reference"):
             rows.append((arm, beside, f"{arm}, to the reference arm"))
     return rows
-
-
-def other_score(entry: Mapping[str, Any], form: str) -> float | None:
-    """The perplexity of a form of scoring, where that is not the one that counts."""
-    scores = entry.get("scores", {})
-    return scores.get(form, {}).get("ppl") if form != language_model(scores) else None
 
 
 def yardstick_rows(inputs: Inputs) -> list[dict[str, Any]]:

@@ -13,10 +13,9 @@ from ncn.control.salience import SaliencePooling
 from ncn.corpus.conditions import Conditions
 from ncn.model import LanguageModel
 from ncn.model.inputs import AnyRows, split_rows
-from ncn.scoring.losses import forms_of
+from ncn.scoring.losses import mode_of
 from ncn.settings import Salience
 from ncn.statistics.interval import Floats
-from ncn.statistics.scores import language_model
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,6 @@ def asked_of(model: LanguageModel, rows: AnyRows, most: int) -> Asked:
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))
     tokens, targets, conditions = split_rows(rows[chosen], model.embedding.weight.device)
     return Asked(model, tokens, targets, conditions, mode_of(model))
-
-
-def mode_of(model: LanguageModel) -> Salience | None:
-    """See `Asked.mode`."""
-    forms = forms_of(model)
-    return forms[language_model(forms)]
 
 
 def pooling_of(model: LanguageModel) -> SaliencePooling | None:

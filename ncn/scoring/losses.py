@@ -15,6 +15,7 @@ from ncn.model import LanguageModel
 from ncn.model.inputs import AnyRows, split_rows
 from ncn.settings import Salience
 from ncn.statistics.mean import mean_loss_over
+from ncn.statistics.scores import language_model
 
 
 class Scored(Protocol):
@@ -43,6 +44,14 @@ def forms_of(model: LanguageModel) -> dict[str, Salience | None]:
     if control.salience != "reactive":
         forms["reactive"] = "reactive"
     return forms
+
+
+def mode_of(model: LanguageModel) -> Salience | None:
+    """How the salience of a model is pooled where it is scored as a language model; None: as it was
+    trained.
+    """
+    forms = forms_of(model)
+    return forms[language_model(forms)]
 
 
 @torch.inference_mode()

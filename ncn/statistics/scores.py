@@ -1,6 +1,6 @@
 """In which forms a run is scored, and which of them is a language model's."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 # A form -> its column in the tables of losses. `as_trained`; `causal`: the weights of an arm that
 # was trained with the whole window in view, its salience pooled over the history (preprint eq. 1
@@ -15,3 +15,8 @@ def language_model(forms: Container[str]) -> str:
         forms: in which it was scored.
     """
     return "causal" if "causal" in forms else "as_trained"
+
+
+def other_score(scores: Mapping[str, Mapping[str, float]], form: str) -> float | None:
+    """The perplexity of a form of scoring, where it was scored so and that is not what counts."""
+    return scores.get(form, {}).get("ppl") if form != language_model(scores) else None

@@ -11,10 +11,10 @@ from ncn.control.network import ControlNetwork
 from ncn.control.salience import SaliencePooling
 from ncn.corpus.rows import Rows
 from ncn.model import LanguageModel, build_model
-from ncn.scoring.asked import Asked, asked_of, context_changed, mode_of, pooling_of
+from ncn.scoring.asked import Asked, asked_of, context_changed, pooling_of
 from ncn.scoring.calibration import calibration, calibration_error
 from ncn.scoring.interventions import held, refresh, sharpest, tonic, traded, word_order
-from ncn.scoring.losses import score_tokens
+from ncn.scoring.losses import mode_of, score_tokens
 from ncn.scoring.questions import loss_by_position, questions
 from ncn.scoring.signal_shape import participation_ratio, share_of, shared_by, signal_shape
 from ncn.settings import Params
