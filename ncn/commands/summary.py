@@ -70,7 +70,8 @@ def times() -> str:
 
 
 PARAMS = Path("params.yaml")
-COMMIT = f"git add {' '.join(RESULTS)} && git commit -m 'A run'"
+# README.md too: a test compares its result with that of the commit.
+COMMIT = f"python -m ncn readme && git add README.md {' '.join(RESULTS)} && git commit -m 'A run'"
 
 
 def committed(path: Path, revision: str = "HEAD") -> str | None:
