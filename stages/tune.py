@@ -22,14 +22,15 @@ from ncn.corpus.meta import read_meta
 from ncn.model import build_model
 from ncn.model.device import compute_alike, pick_device
 from ncn.model.inputs import training_rows, validation_rows
-from ncn.scoring.losses import mode_of, score_tokens
+from ncn.scoring.losses import forms_of, score_tokens
 from ncn.settings import Params, load_params
 from ncn.settings.stage_inputs import StageInputs
+from ncn.statistics.scores import language_model
 from ncn.training.loop import train_model
 from ncn.training.processes import threads_of_a_process
 from ncn.training.states import states_of
 from ncn.training.step import NonFiniteError
-from ncn.tuning import Row, as_chosen, in_words, tune
+from ncn.training.tuning import Row, as_chosen, in_words, tune
 
 
 def main() -> None:
@@ -69,8 +70,9 @@ def trial(params: Params, arm: str, lr: float, seed: int, *, stop: StopSignals) 
         except NonFiniteError as diverged:
             say(str(diverged))
             return float("inf")
-        losses = score_tokens(model, scored, params.eval.batch_size, mode_of(model), name)
-        loss = float(losses.mean())
+        forms = forms_of(model)
+        salience = forms[language_model(forms)]
+        loss = float(score_tokens(model, scored, params.eval.batch_size, salience, name).mean())
         write_json(result, loss)
         states.discard()
     say(f"{name}: {loss:.4f} nats a token on the tuning part")

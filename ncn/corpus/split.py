@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ncn.mixing import HELD, ROUNDS, permuted
+from ncn.corpus.bijection import HELD, ROUNDS, permuted
 from ncn.settings import Split
 
 Parts = NDArray[np.uint8]  # of each unit: its place in PARTS

@@ -76,8 +76,8 @@ def draw_convergence(
     unit = " (nats per 1,000 steps)" if width < NARROW else ""
     share = f"{settings.slope_share:.0%}".replace("%", " %")
     notes = [
-        f"Shaded: the last {share} of the points. Their slope{unit} is the status, as published;"
-        " where its interval holds 0, a toss-up."
+        f"Shaded: the last {share} of the points. Their slope{unit} decides the status, where its"
+        " 95 % interval bears it out as a whole."
     ]
     if set(future) & curves.arms.keys():
         notes.append("Hollow marks: trained with the future, which makes the loss lower.")
@@ -258,7 +258,7 @@ def draw_table(
 
 def status(mine: Sequence[Mapping[str, Any]]) -> str:
     """`still improving`, or of several seeds `2 improving, 1 converged`."""
-    every = [str(each.get("status", "no log")) for each in mine]
+    every = [str(each.get("ending", "no log")) for each in mine]
     if len(every) == 1:
         return every[0]
     counts = Counter(kind.removeprefix("still ") for kind in every)

@@ -20,8 +20,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ncn.mixing import mixed
-
 KEY = np.dtype("<u8")
 RUN = 5  # words
 BANDS, ROWS_A_BAND = 4, 8
@@ -30,8 +28,7 @@ _WORD = re.compile(r"\w+")
 _DRAWN = np.random.default_rng(0).integers(1, 2**63, size=(3, BANDS * ROWS_A_BAND), dtype=np.uint64)
 _FACTORS, _TERMS = _DRAWN[0] * np.uint64(2) + np.uint64(1), _DRAWN[1]
 _PLACES = _DRAWN[2, :RUN] * np.uint64(2) + np.uint64(1)
-_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio
-_ROUNDS = ((32, _GOLDEN), (29, _GOLDEN), (32, 1))  # of `mixed`; other ones, other near repeats
+_MIXED = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio
 
 
 def key_of(story: str) -> int:
@@ -45,12 +42,19 @@ def near_keys(story: str) -> NDArray[np.uint64]:
     padded = np.array(words + [0] * max(0, RUN - len(words)), dtype=np.uint64)
     n_runs = len(padded) - RUN + 1
     runs = sum(padded[i : i + n_runs] * _PLACES[i] for i in range(RUN))
-    hashes = mixed(np.asarray(runs)[:, None] * _FACTORS + _TERMS, _ROUNDS)  # [runs, n]
+    hashes = _mixed(np.asarray(runs)[:, None] * _FACTORS + _TERMS)  # [runs, BANDS x ROWS_A_BAND]
     smallest = hashes.min(axis=0).reshape(BANDS, ROWS_A_BAND)
     keys = np.arange(BANDS, dtype=np.uint64)
     for row in range(ROWS_A_BAND):
-        keys = mixed(keys ^ smallest[:, row], _ROUNDS)
+        keys = _mixed(keys ^ smallest[:, row])
     return keys
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """With every bit depending on every other, nearly."""
+    values = (values ^ (values >> np.uint64(32))) * _MIXED
+    values = (values ^ (values >> np.uint64(29))) * _MIXED
+    return values ^ (values >> np.uint64(32))
 
 
 def repeated(files: Sequence[Path], n_stories: int, near: bool = False) -> NDArray[np.bool_]:

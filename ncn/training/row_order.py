@@ -1,14 +1,14 @@
 """The order in which training sees its rows: shuffled anew each epoch, the same for every arm.
 
 No list of row numbers is held that grows with the text, and any place of the order is reached at
-once: up to HELD rows are sorted by random numbers, more are sent through `ncn.mixing`.
+once: up to HELD rows are sorted by random numbers, more are sent through `ncn.corpus.bijection`.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from ncn.mixing import HELD, ROUNDS, permuted
+from ncn.corpus.bijection import HELD, ROUNDS, permuted
 
 AT_ONCE = 1 << 12  # row numbers that are computed together
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 import ncn.corpus.split
+from ncn.corpus.bijection import HELD
 from ncn.corpus.split import PARTS, choose_parts
-from ncn.mixing import HELD
 from ncn.settings import Split
 
 TRAIN, VAL, TUNE = range(len(PARTS))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ncn.common.errors import InputError
 from ncn.settings import Tune
-from ncn.tuning import Trial, as_chosen, in_words, tune
+from ncn.training.tuning import Trial, as_chosen, in_words, tune
 
 GRID = [1e-3, 2e-3, 4e-3]
 
