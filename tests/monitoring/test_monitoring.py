@@ -29,10 +29,10 @@ def trained(
 ) -> tuple[LanguageModel, list[LogRow]]:
     """A model and its log, watched where there is a vocabulary to read its texts with."""
     model = build_model(params, arm, SIZE, 1)
-    watched = vocabulary is not None
-    if watched:
+    show = None
+    if vocabulary is not None:
         training_cost(model, params.train, len(rows()))
-    show = previewer(vocabulary) if watched else None
+        show = previewer(vocabulary)
     log = train_model(model, rows(), params.train, 1, arm, validation=rows(8), sample=show)
     return model, log
 
