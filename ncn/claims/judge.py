@@ -30,7 +30,7 @@ from ncn.claims.rule import (
     Metrics,
     MissingError,
 )
-from ncn.published.settings import PUBLISHED_SIGNALS
+from ncn.published.run_1 import PUBLISHED_SIGNALS
 from ncn.settings import Params
 
 CLAIMS: tuple[Claim, ...] = (

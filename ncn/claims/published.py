@@ -2,7 +2,7 @@
 
 from ncn.claims.rule import NO, REPORT, YES, Finding, Metrics, claim
 from ncn.published.claimed import NEAR_ZERO
-from ncn.published.figures import PUBLISHED_HEATMAPS
+from ncn.published.run_1 import PUBLISHED_HEATMAPS
 
 NEUTRAL = 1.0  # a precision above it sharpens attention
 

@@ -22,7 +22,7 @@ from ncn.claims.rule import (
 )
 from ncn.common.paths import COMPARISON, SAMPLES, SUMMARY
 from ncn.published.claimed import PLAIN_PLATEAU
-from ncn.published.figures import PUBLISHED_RUN_1
+from ncn.published.run_1 import PUBLISHED_RUN_1
 from ncn.statistics.estimate import estimate, loss_difference
 from ncn.statistics.interval import Floats, Interval
 

@@ -29,7 +29,7 @@ from ncn.common.paths import (
     evaluation_metrics,
     run_name,
 )
-from ncn.published.settings import differences_to_published
+from ncn.published.run_1 import differences_to_published
 from ncn.settings import Params
 from ncn.statistics.interval import LEVEL, Interval
 from ncn.statistics.sample import student

@@ -28,7 +28,7 @@ from ncn.control.network import ControlNetwork
 from ncn.control.outputs import start_at_declared_signals
 from ncn.model import LanguageModel
 from ncn.model.checkpoint import assemble, check_shapes
-from ncn.published.settings import PUBLISHED_SETTINGS, PUBLISHED_SIGNALS
+from ncn.published.run_1 import PUBLISHED_SETTINGS, PUBLISHED_SIGNALS
 from ncn.settings import ControlSettings, ModelConfig
 
 CONFIG_CLASS = "ncn_architecture.config.NCNConfig"

@@ -1,1 +1,1 @@
-"""The published run as this project refers to it: text, settings, log, figures and claims."""
+"""The published run as this project refers to it: its text, its log, its figures, its claims."""

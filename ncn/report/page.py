@@ -24,8 +24,7 @@ from ncn.common.files import as_written
 from ncn.common.nested import leaves
 from ncn.conditional.curves import CHOICES
 from ncn.figures.palette import arm_colours
-from ncn.published.figures import PUBLISHED_RUN_1
-from ncn.published.settings import differences_to_published
+from ncn.published.run_1 import PUBLISHED_RUN_1, differences_to_published
 from ncn.report.charts import CONFIG, ON_DARK, SCAN_COLOURS
 from ncn.report.inputs import Inputs, has_control, has_signal
 from ncn.report.numbers import DASH, count, interval, margin, number, typeset

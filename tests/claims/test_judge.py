@@ -25,8 +25,12 @@ from ncn.claims.training import COLLAPSES, surely_above
 from ncn.common.errors import InputError
 from ncn.common.paths import CLAIMS as CLAIMS_FILE
 from ncn.common.paths import PUBLISHED_RUN
-from ncn.published.figures import PUBLISHED_HEATMAPS
-from ncn.published.settings import FREE_SETTINGS, PUBLISHED_SETTINGS, differences_to_published
+from ncn.published.run_1 import (
+    FREE_SETTINGS,
+    PUBLISHED_HEATMAPS,
+    PUBLISHED_SETTINGS,
+    differences_to_published,
+)
 from ncn.published.text import rows_beside_published
 from ncn.settings import Params, load_params
 from ncn.signals import SIGNALS

@@ -21,8 +21,8 @@ from ncn.common.paths import (
     evaluation_metrics,
     run_name,
 )
-from ncn.published.figures import PUBLISHED_RUN_1
 from ncn.published.log import published_penalty
+from ncn.published.run_1 import PUBLISHED_RUN_1
 from ncn.settings import Params
 from ncn.studies.headline import NOTHING
 from tests.conftest import ROOT

@@ -38,7 +38,7 @@ from ncn.common.paths import (
 from ncn.common.tsv import read_tsv, write_tsv
 from ncn.conditional.curves import NOTHING
 from ncn.figures.palette import arm_colours
-from ncn.published.settings import PUBLISHED_SETTINGS
+from ncn.published.run_1 import PUBLISHED_SETTINGS
 from ncn.report import page_charts as report_charts
 from ncn.report.inputs import gather, has_control, not_finite
 from ncn.report.numbers import interval, margin, number, typeset

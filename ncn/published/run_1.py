@@ -1,4 +1,4 @@
-"""The settings of the published run, without which its figures are no reference for another's."""
+"""The published run as this project refers to it: its figures, and what they depend on."""
 
 from typing import Any
 
@@ -12,6 +12,9 @@ from ncn.published.text import (
 )
 from ncn.settings import Params
 
+# Run 1 of the preprint's repository: its figures, and the settings without which they are no
+# reference for another run's.
+PUBLISHED_RUN_1 = {"val_loss": 1.5082, "val_ppl": 4.5184, "parameters": 18_007_762}
 PUBLISHED_SIGNALS = ("gain", "precision", "ffn_gate")  # preprint table 1
 PUBLISHED_SETTINGS: dict[str, Any] = {
     "data.source": "tinystories-v2",
@@ -60,6 +63,12 @@ FREE_SETTINGS = {
     "train.compile", "train.threads", "train.processes", "train.sharding", "train.kernels",
     "train.log_every", "train.validation",
 }  # fmt: skip
+# Lowest and highest value of each signal on the heatmaps published with run 1.
+PUBLISHED_HEATMAPS = {
+    "gain": (0.985, 1.051),
+    "precision": (0.675, 0.750),
+    "ffn_gate": (0.478, 0.523),
+}
 
 
 def differences_to_published(params: Params, arm: str | None = None) -> list[str]:
