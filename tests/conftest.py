@@ -29,7 +29,11 @@ pytest_plugins = [
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / "tests" / "params.yaml"  # not the user's, so that no value of theirs fails a test
-LONGEST = ("test_pipeline.py", "test_kill.py", "test_docs.py", "test_studies.py")
+LONGEST = (
+    "test_pipeline.py", "test_kill.py", "test_docs.py", "test_studies.py", "test_start_up.py",
+    "test_page.py", "test_modes.py", "test_kernels_in_the_model.py", "test_a_new_signal.py",
+    "test_decoding.py", "test_processes.py",
+)  # fmt: skip
 SHARED = ROOT.parent / "shared"
 VOCABULARY = 97  # odd on purpose
 
