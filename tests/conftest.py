@@ -50,7 +50,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Waste is searched for in what tests make, not in all libraries: a sixth of their time."""
+    """Waste is searched for in what tests make, and not in all libraries again and again."""
     gc.freeze()
     gc.enable()
 
