@@ -58,11 +58,14 @@ repro: $(INSTALLED) ## Run the pipeline, or what changed of it, and print the re
 	dvc repro
 	@python -m ncn summary
 
+# mypy is one process: before the tests it would leave the other core idle.
 test: $(INSTALLED) ## Lint, format check, types, tests: what CI runs
 	ruff check
 	ruff format --check
-	mypy
-	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	mypy & types=$$!; \
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder; tests=$$?; \
+	wait $$types || { echo "error: mypy found what is said above" >&2; exit 1; }; \
+	exit $$tests
 
 fuzz: $(INSTALLED) ## Feed every parser and loader hostile input (INPUTS=200000, SEED=0)
 	OMP_NUM_THREADS=1 python -m tests.fuzz --inputs $(INPUTS) --seed $(SEED)

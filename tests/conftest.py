@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -29,7 +30,11 @@ pytest_plugins = [
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / "tests" / "params.yaml"  # not the user's, so that no value of theirs fails a test
-LONGEST = ("test_pipeline.py", "test_kill.py", "test_docs.py", "test_studies.py")
+LONGEST = (
+    "test_pipeline.py", "test_kill.py", "test_docs.py", "test_studies.py", "test_start_up.py",
+    "test_page.py", "test_modes.py", "test_kernels_in_the_model.py", "test_a_new_signal.py",
+    "test_decoding.py", "test_processes.py",
+)  # fmt: skip
 SHARED = ROOT.parent / "shared"
 VOCABULARY = 97  # odd on purpose
 
@@ -41,6 +46,13 @@ def pytest_configure() -> None:
     slow = hypothesis.HealthCheck.too_slow
     hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[slow])
     hypothesis.settings.load_profile("busy")
+    gc.disable()  # while what is loaded is loaded to stay
+
+
+def pytest_collection_finish() -> None:
+    """Waste is searched for in what tests make, and not in all libraries again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -58,6 +58,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 DEADLINE_SECONDS = 120.0  # for anything that should happen soon, on a busy machine
 POLL_SECONDS = 0.002
+LOOK_SECONDS = 0.05  # through all processes: as often as at a file, that would take a core
 # DVC 3.67 writes .dvc/tmp/rwlock in place, so a kill in the middle leaves half of it, and every
 # command fails until somebody deletes it. Counted and shown, since no trainer can fix it.
 TORN_LOCK = "Unable to read RWLock-file"
@@ -105,10 +106,10 @@ class Attempt:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
-        self.trainer = self.until(lambda: trainer(project.folder))
+        self.trainer = self.until(lambda: trainer(project.folder), LOOK_SECONDS)
         self.began = time.monotonic()
 
-    def until(self, condition: Callable[[], Any]) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = POLL_SECONDS) -> Any:
         """The first true value of `condition`; None if the command ends before, or hangs."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline:
@@ -116,7 +117,7 @@ class Attempt:
                 return value
             if not self.alive():
                 return None
-            time.sleep(POLL_SECONDS)
+            time.sleep(seconds)
         return None
 
     def alive(self) -> bool:

@@ -70,10 +70,16 @@ def untrained(tiny: Params, arm: str = "beside") -> LanguageModel:
     return build_model(small(tiny, arm), "special", VOCABULARY, 1)
 
 
-def trained(tiny: Params, arm: str = "beside") -> tuple[LanguageModel, list[LogRow]]:
-    model = untrained(tiny, arm)
-    log = train_model(model, rows(), small(tiny, arm).train, 1, "toy", validation=rows(8))
-    return model.eval(), log
+MADE: dict[tuple[int, str], tuple[LanguageModel, list[LogRow]]] = {}
+
+
+def trained(tiny: Params, columns: int, arm: str) -> tuple[LanguageModel, list[LogRow]]:
+    """One for all tests of a form and an arm, which only read it."""
+    if (columns, arm) not in MADE:
+        model = untrained(tiny, arm)
+        log = train_model(model, rows(), small(tiny, arm).train, 1, "toy", validation=rows(8))
+        MADE[columns, arm] = model.eval(), log
+    return MADE[columns, arm]
 
 
 def texts(length: int = 17) -> tuple[Tensor, Tensor]:
@@ -98,7 +104,7 @@ def test_it_is_trained_and_logged(tiny: Params, columns: int, arm: str) -> None:
     cross_entropy, _ = fresh.loss(*texts())
     (gradient,) = torch.autograd.grad(cross_entropy, bias)
     assert torch.all(of_toy(fresh, gradient, columns) != 0)  # in every layer, of every number
-    model, log = trained(tiny, arm)
+    model, log = trained(tiny, columns, arm)
     assert log[-1].loss < log[0].loss
     named = ["gain_mean", "precision_mean", "ffn_gate_mean", "toy_mean"]
     assert list(log[-1].columns())[-6:] == [*named, "pooling_entropy", "val_loss"]
@@ -127,7 +133,7 @@ def test_it_adds_its_own_rows_to_the_controller_and_no_more(tiny: Params, column
 def test_it_is_saved_and_generates_through_the_caches(
     tiny: Params, columns: int, arm: str, tmp_path: Path
 ) -> None:
-    model, _ = trained(tiny, arm)
+    model, _ = trained(tiny, columns, arm)
     save_model(model, tmp_path / "model")
     loaded, prompt = load_model(tmp_path / "model"), texts()[0]
     assert torch.equal(loaded(prompt), model(prompt))
@@ -218,7 +224,7 @@ class _Letters(Tokenizer):
 
 @pytest.mark.parametrize("arm", ["beside", "seeing"])
 def test_it_is_scanned(tiny: Params, columns: int, arm: str) -> None:
-    model, _ = trained(tiny, arm)
+    model, _ = trained(tiny, columns, arm)
     tokenizer = _Letters()
     settings = tiny.brain_scan.model_copy(
         update={"texts": ["an a", "a b"], "initialisations": 3, "word": "a"}

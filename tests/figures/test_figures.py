@@ -168,16 +168,19 @@ def test_a_scan_in_grey_keeps_its_order_and_its_middle_is_neutral() -> None:
 
 
 @pytest.mark.parametrize("name", SIGNALS)
-def test_a_signal_has_one_absolute_scale_whatever_is_drawn(name: str) -> None:
+def test_a_signal_has_one_absolute_scale(name: str) -> None:
     colours, norm = colouring(SIGNALS[name].scale, SIGNALS[name].neutral)
     ends = [*SIGNALS[name].scale, SIGNALS[name].neutral]
     shown = [np.round(colours(norm(end))[:3], 2).tolist() for end in ends]
     wanted = [SCAN_COLOURS[0], SCAN_COLOURS[-1], SCAN_COLOURS[2]]
     assert shown == [np.round(to_rgb(colour), 2).tolist() for colour in wanted]
-    for value in (0.3, 30.0):  # the data moves no end of the scale
-        figure = draw_scans(scan_rows(["ncn"], ["a", "b"], value), "a b")
-        scales = [axes.get_ylim() for axes in figure.axes if axes.get_position().width < 0.05]
-        assert scales == [SIGNALS[each].scale for each in SIGNALS]
+
+
+@pytest.mark.parametrize("value", [0.3, 30.0])
+def test_the_data_move_no_end_of_any_signals_scale(value: float) -> None:
+    figure = draw_scans(scan_rows(["ncn"], ["a", "b"], value), "a b")
+    scales = [axes.get_ylim() for axes in figure.axes if axes.get_position().width < 0.05]
+    assert scales == [signal.scale for signal in SIGNALS.values()]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """Several processes: the curve of one, and an end that a dying rank does not change."""
 
+import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed.launcher import api
 
 from ncn.common.errors import InputError
 from ncn.common.files import replacing
@@ -26,6 +29,20 @@ from tests.training.test_step import LR, batch, engine, weights
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_start() -> Iterator[None]:
+    """Ranks are forked from a process that has imported what they need, and computed nothing.
+
+    Each would import it anew, which takes far longer than what it does here.
+    """
+    needed = [__name__, "torch._dynamo", "ncn.training.sharding"]
+    multiprocessing.get_context("forkserver").set_forkserver_preload(needed)
+    with pytest.MonkeyPatch.context() as patch:
+        forked = partial(api.LaunchConfig, start_method="forkserver")
+        patch.setattr(api, "LaunchConfig", forked)
+        yield
 
 
 def in_two_processes(worker: Callable[..., Any], *inputs: object, restarts: int = 0) -> Any:
