@@ -43,8 +43,8 @@ from ncn.settings import Params
 from ncn.signals import SIGNALS
 
 CURVE = {
-    "status": "still improving",
     "ending": "still improving",
+    "by_the_published_rule": "still improving",
     "slope_per_1k": -0.12345,
     "slope_low": -0.2,
     "slope_high": -0.05,

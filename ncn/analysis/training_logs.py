@@ -122,12 +122,13 @@ def analyse(curve: Curve, settings: Convergence) -> tuple[Classification, dict[s
     targets = tokens_to_reach(
         curve.tokens, losses, settings.loss_targets, short_span=settings.short_span
     )
-    series = {"short", "long"}
+    elsewhere = {"status", "short", "long"}
     summary = {
         "points": len(losses),
         "last_step": int(steps[-1]),
-        **{name: value for name, value in asdict(end).items() if name not in series},
+        **{name: value for name, value in asdict(end).items() if name not in elsewhere},
         "ending": end.ending,
+        "by_the_published_rule": end.status,  # which takes the slope without its interval
         "last_loss": float(losses[-1]),
         "grammar_95": _phase(curve, 0.05, settings.smoothing_span),
         "intellectual_99": _phase(curve, 0.01, settings.smoothing_span),
@@ -204,8 +205,10 @@ def by_arm(logs: Sequence[Log]) -> dict[str, Any]:
     targets = found[0]["tokens_to_reach"] if found else {}
     return {
         "seeds": len(logs),
-        "status": dict(Counter(summary["status"] for summary in found)),
-        "ending": dict(Counter(summary["ending"] for summary in found)),
+        **{
+            name: dict(Counter(summary[name] for summary in found))
+            for name in ("ending", "by_the_published_rule")
+        },
         "last_loss": spread([summary["last_loss"] for summary in found]),
         "slope_per_1k": spread([summary["slope_per_1k"] for summary in found]),
         "tokens_to_reach": {

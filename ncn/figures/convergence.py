@@ -76,8 +76,8 @@ def draw_convergence(
     unit = " (nats per 1,000 steps)" if width < NARROW else ""
     share = f"{settings.slope_share:.0%}".replace("%", " %")
     notes = [
-        f"Shaded: the last {share} of the points. Their slope{unit} is the status, as published;"
-        " where its interval holds 0, a toss-up."
+        f"Shaded: the last {share} of the points. Their slope{unit} decides the status, where its"
+        " 95 % interval bears it out as a whole."
     ]
     if set(future) & curves.arms.keys():
         notes.append("Hollow marks: trained with the future, which makes the loss lower.")

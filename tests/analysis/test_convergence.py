@@ -321,7 +321,7 @@ def test_several_seeds_are_counted_in_words():
 def test_a_summary_of_a_short_run_is_json_with_reasons(tmp_path):
     write_log(tmp_path / "log.tsv", "ncn", 1, STEPS[:3])
     _, summary = analyse(read_curve(tmp_path / "log.tsv"), load_params(PARAMS).convergence)
-    assert summary["status"] == "undecided"
+    assert summary["ending"] == summary["by_the_published_rule"] == "undecided"
     assert summary["power_law"]["reason"]
     json.dumps(summary, allow_nan=False)
 

@@ -9,14 +9,15 @@ from tests.conftest import ROOT
 PACKAGES = ("ncn", "stages", "kernels")
 # A room uses itself and those before it. The ground first; what people call comes last.
 ROOMS = (
-    "common", "signals", "settings", "published_run", "statistics", "sources", "text", "corpus",
-    "layers", "control", "model",
+    "common", "code_at_start", "signals", "settings", "published_run", "statistics", "sources",
+    "text", "corpus", "layers", "control", "model",
     "generation", "training", "scoring", "adaptation", "scan", "conditional", "analysis", "figures",
     "claims", "report", "publish", "benchmark", "studies", "commands", "upkeep", "__main__",
 )  # fmt: skip
 # Declared by no stage, and why: an edit there cannot change a number.
 UNDECLARED = {
     "common": "how files appear, what is said and shown, when to stop: no value is made here",
+    "code_at_start": "it looks at the code, and refuses",
     "settings": "values reach a stage as params.yaml says them, and those its stage declares; but"
     " for OVERLAY",
 }
