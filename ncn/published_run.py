@@ -100,7 +100,7 @@ def differences_to_published(params: Params, arm: str | None = None) -> list[str
         arm: with what this arm changes of `ncn` and `train`; None: the sections as they are.
     """
     ncn = params.ncn if arm is None else params.control_network(arm)
-    start = {"ncn.init": ncn.init, "ncn.frozen": ncn.frozen}
+    start: Mapping[str, object] = {"ncn.init": ncn.init, "ncn.frozen": ncn.frozen}
     if not ncn.reads:  # such an arm has none of its settings
         ncn, start = params.ncn, PUBLISHED_STARTS[0]
     sections = {

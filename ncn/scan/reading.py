@@ -113,8 +113,8 @@ class Null:
     """Networks of one form at other initialisations: what the tests compare a trained one with.
 
     One value a network. layer_means: by signal, over tokens, [L]. at_word: by signal, how far its
-    mean at a word lies from that of all tokens, see `deviations`; deeper: likewise, of `deeper`
-    precision. The last two are empty where the word does not occur. scans: one a text.
+    mean at a word lies from that of all tokens, see `deviations`; deeper: likewise, of precision in
+    `deeper_half`. The last two are empty where the word does not occur. scans: one a text.
     """
 
     layer_means: dict[str, list[Floats]] = field(default_factory=lambda: defaultdict(list))
@@ -129,7 +129,7 @@ class Null:
             if here.any():
                 self.at_word[name] += deviations(values, [here])
         if "precision" in signals and here.any():
-            self.deeper.extend(deviations(deeper(signals["precision"]), [here]))
+            self.deeper.extend(deviations(deeper_half(signals["precision"]), [here]))
         self.scans.append(scans)
 
 
@@ -143,7 +143,7 @@ def deviations(values: NDArray[Any], masks: Sequence[NDArray[np.bool_]]) -> list
     return [float(np.sqrt(np.square(scaled[mask].mean(axis=0)).mean())) for mask in masks]
 
 
-def deeper(precision: NDArray[Any]) -> NDArray[Any]:
+def deeper_half(precision: NDArray[Any]) -> NDArray[Any]:
     """A signal [N, T, L] in the deeper half of the layers; the middle one belongs to it."""
     return precision[..., precision.shape[2] // 2 :]
 

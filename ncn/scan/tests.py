@@ -46,7 +46,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncn.published_run import GAIN_RANGE
-from ncn.scan.reading import Null, Reading, deeper, deviations
+from ncn.scan.reading import Null, Reading, deeper_half, deviations
 from ncn.statistics.estimate import holm
 from ncn.statistics.frequency import common_types
 from ncn.statistics.interval import Floats
@@ -126,7 +126,7 @@ def at_word(
     tests = _with_holm(_with_holm(tests, "p_tokens"), "p_initialisations")
     found |= {"matched": len(matched), "signals": tests}
     if (precision := reading.signals.get("precision")) is not None:
-        deep, layers = deeper(precision), precision.shape[2]
+        deep, layers = deeper_half(precision), precision.shape[2]
         one = deviations(deep, [here])[0]
         others = [tokens == token for token in matched]
         found["deeper"] = _across_contexts(deep.mean(axis=2), here, beside, seed) | {
