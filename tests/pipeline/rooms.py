@@ -17,7 +17,7 @@ ROOMS = (
 # Declared by no stage, and why: an edit there cannot change a number.
 UNDECLARED = {
     "common": "how files appear, what is said and shown, when to stop: no value is made here",
-    "code_at_start": "it looks at the code, and refuses",
+    "code_at_start": "digests of code, which decide whether a stage may write, and no value",
     "settings": "values reach a stage as params.yaml says them, and those its stage declares; but"
     " for OVERLAY",
 }
