@@ -18,18 +18,8 @@ from ncn.common.progress import say
 from ncn.common.stopping import StopSignals
 from ncn.common.timing import timed
 from ncn.common.tsv import write_tsv
-from ncn.corpus.meta import read_meta
-from ncn.model import build_model
-from ncn.model.device import compute_alike, pick_device
-from ncn.model.inputs import training_rows, validation_rows
-from ncn.scoring.losses import forms_of, score_tokens
 from ncn.settings import Params, load_params
 from ncn.settings.stage_inputs import StageInputs
-from ncn.statistics.scores import language_model
-from ncn.training.loop import train_model
-from ncn.training.processes import threads_of_a_process
-from ncn.training.states import states_of
-from ncn.training.step import NonFiniteError
 from ncn.training.tuning import Row, as_chosen, in_words, tune
 
 
@@ -54,6 +44,18 @@ def main() -> None:
 
 def trial(params: Params, arm: str, lr: float, seed: int, *, stop: StopSignals) -> float:
     """The loss on the tuning part, as a language model, after `tune.epochs` at `lr`."""
+    # Here: torch takes more than a second to import, and without a grid nothing is trained.
+    from ncn.corpus.meta import read_meta
+    from ncn.model import build_model
+    from ncn.model.device import compute_alike, pick_device
+    from ncn.model.inputs import training_rows, validation_rows
+    from ncn.scoring.losses import forms_of, score_tokens
+    from ncn.statistics.scores import language_model
+    from ncn.training.loop import train_model
+    from ncn.training.processes import threads_of_a_process
+    from ncn.training.states import states_of
+    from ncn.training.step import NonFiniteError
+
     settings = params.train_of(arm).model_copy(update={"lr": lr, "epochs": params.tune.epochs})
     compute_alike(threads_of_a_process(settings))
     meta, name = read_meta(TOKENS), f"tune-{arm}-{lr:g}-{seed}"

@@ -92,6 +92,8 @@ def arms_table(figures: dict[str, Any]) -> list[str]:
             f"| {arm} | {entry['seconds']:.3f} | {entry['ratio']:.3f} |"
             for arm, entry in figures["arms"].items()
         ),
+        "",
+        "`plain` is the baseline without the width that restores the number of parameters.",
     ]
 
 

@@ -1,5 +1,6 @@
 """The published run as this project refers to it: its figures, and what they depend on."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ncn.published.claimed import PRECISION_CLAMP
@@ -54,11 +55,17 @@ PUBLISHED_SETTINGS: dict[str, Any] = {
     "eval.sequences": 3200,
     "ncn.phasic": "embedding",
 }
+# How the control network starts, and whether it is trained: as the preprint describes it (4.1.4),
+# and as the log of run 1 shows it (`published_penalty`).
+PUBLISHED_STARTS = (
+    {"ncn.init": "identity", "ncn.frozen": False},
+    {"ncn.init": "zero", "ncn.frozen": True},
+)
 # What the arms are about, on which the sources disagree, or what changes no more than rounding.
 FREE_SETTINGS = {
     "data.stories", "data.path", "data.url", "data.sha256", "data.bytes", "data.hub",
     "tokenizer.vocab_size", "tokenizer.path", "tokenizer.hub",
-    "split.unit", "model.balance", "ncn.controller", "ncn.salience", "ncn.init", "ncn.frozen",
+    "split.unit", "model.balance", "ncn.controller", "ncn.salience",
     "train.micro_batch_size", "train.grad_accum_steps", "train.precision", "train.checkpointing",
     "train.compile", "train.threads", "train.processes", "train.sharding", "train.kernels",
     "train.log_every", "train.validation",
@@ -79,8 +86,9 @@ def differences_to_published(params: Params, arm: str | None = None) -> list[str
         arm: with what this arm changes of `ncn` and `train`; None: the sections as they are.
     """
     ncn = params.ncn if arm is None else params.control_network(arm)
+    start: Mapping[str, object] = {"ncn.init": ncn.init, "ncn.frozen": ncn.frozen}
     if not ncn.reads:  # such an arm has none of its settings
-        ncn = params.ncn
+        ncn, start = params.ncn, PUBLISHED_STARTS[0]
     sections = {
         "data": params.data,
         "tokenizer": params.tokenizer,
@@ -108,6 +116,10 @@ def differences_to_published(params: Params, arm: str | None = None) -> list[str
             ours = f"tuned among {_shown(params.tune.lr)}"
         if ours != theirs:
             differences.append(f"{key} is {_shown(ours)}, published {_shown(theirs)}")
+    if start not in PUBLISHED_STARTS:
+        pairs = (", ".join(f"{k} is {v}" for k, v in each.items()) for each in PUBLISHED_STARTS)
+        ours = ", ".join(f"{key} is {value}" for key, value in start.items())
+        differences.append(f"{ours}, published {' or, by its log, '.join(pairs)}")
     return differences
 
 

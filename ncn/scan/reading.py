@@ -1,8 +1,9 @@
 """What is read of a network on validation rows, and of untrained ones beside it."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from ncn.model import LanguageModel
 from ncn.model.blocks import scales_at, split_heads
 from ncn.model.initialisation import initialise
 from ncn.model.inputs import ConditionedRows, split_rows
-from ncn.scan.texts import Scan, layer_signals, scan_text, untrained
+from ncn.scan.texts import Scan, layer_signals, scan_text, untrained, word_ids
 from ncn.settings import BrainScan
 from ncn.statistics.interval import Floats
 
@@ -107,14 +108,44 @@ def varying(signals: Mapping[str, Floats]) -> dict[str, Floats]:
     return {name: values for name, values in signals.items() if np.ptp(values) > 0}
 
 
-class Null(NamedTuple):
-    """Networks of one form at other initialisations: what each does on the rows and on the texts.
+@dataclass(frozen=True)
+class Null:
+    """Networks of one form at other initialisations: what the tests compare a trained one with.
 
-    signals: one mapping a network, each [N, T, L]. scans: one list a network, one scan a text.
+    One value a network. layer_means: by signal, over tokens, [L]. at_word: by signal, how far its
+    mean at a word lies from that of all tokens, see `deviations`; deeper: likewise, of precision in
+    `deeper_half`. The last two are empty where the word does not occur. scans: one a text.
     """
 
-    signals: list[Signals]
-    scans: list[list[Scan]]
+    layer_means: dict[str, list[Floats]] = field(default_factory=lambda: defaultdict(list))
+    at_word: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    deeper: list[float] = field(default_factory=list)
+    scans: list[list[Scan]] = field(default_factory=list)
+
+    def add(self, signals: Signals, here: NDArray[np.bool_], scans: list[Scan]) -> None:
+        """One more network: its signals, where the word is [N, T], its scan of each text."""
+        for name, values in signals.items():
+            self.layer_means[name].append(values.mean(axis=(0, 1), dtype=np.float64))
+            if here.any():
+                self.at_word[name] += deviations(values, [here])
+        if "precision" in signals and here.any():
+            self.deeper.extend(deviations(deeper_half(signals["precision"]), [here]))
+        self.scans.append(scans)
+
+
+def deviations(values: NDArray[Any], masks: Sequence[NDArray[np.bool_]]) -> list[float]:
+    """How far the mean signal at each mask [N, T] lies from that of all tokens.
+
+    Root mean square over layers, in standard deviations over tokens; 0 where no token differs.
+    """
+    sd = values.std(axis=(0, 1), dtype=np.float64)
+    scaled = (values - values.mean(axis=(0, 1), dtype=np.float64)) / np.where(sd > 0, sd, np.inf)
+    return [float(np.sqrt(np.square(scaled[mask].mean(axis=0)).mean())) for mask in masks]
+
+
+def deeper_half(precision: NDArray[Any]) -> NDArray[Any]:
+    """A signal [N, T, L] in the deeper half of the layers; the middle one belongs to it."""
+    return precision[..., precision.shape[2] // 2 :]
 
 
 @torch.inference_mode()
@@ -122,16 +153,17 @@ def other_initialisations(
     model: LanguageModel, rows: ConditionedRows, tokenizer: Tokenizer, settings: BrainScan
 ) -> Null:
     """`settings.initialisations` networks of the form of `model`; its weights play no part."""
-    null = Null([], [])
+    null = Null()
     batches = _batches(model, rows)
+    here = np.isin(rows.tokens[:, :-1], word_ids(tokenizer, settings.word))
     fresh = untrained(model, FIRST_NULL_SEED)
     for each in tqdm(range(settings.initialisations), desc="other initialisations", disable=None):
         initialise(fresh, FIRST_NULL_SEED + each)
         parts = [
             layer_signals(fresh.signals(tokens, conditions=given)) for tokens, _, given in batches
         ]
-        null.signals.append(
-            {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
-        )
-        null.scans.append([scan_text(fresh, tokenizer, text) for text in settings.texts])
+        signals = {
+            name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]
+        }
+        null.add(signals, here, [scan_text(fresh, tokenizer, text) for text in settings.texts])
     return null

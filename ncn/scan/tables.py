@@ -92,8 +92,8 @@ def examine(
     reading = read(model, rows, counts)
     ids = word_ids(tokenizer, settings.word)
     tests = {
-        "specialisation": specialisation(reading, null.signals),
-        "word": at_word(reading, null.signals, settings.word, ids, seed),
+        "specialisation": specialisation(reading, null),
+        "word": at_word(reading, null, settings.word, ids, seed),
         "gain_range": gain_range(reading),
         "easy_tokens": easy_tokens(reading, seed),
         "explained_loss": explained_loss(reading, seed),

@@ -46,7 +46,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncn.published.claimed import GAIN_RANGE
-from ncn.scan.reading import Reading, Signals
+from ncn.scan.reading import Null, Reading, deeper_half, deviations
 from ncn.statistics.estimate import holm
 from ncn.statistics.frequency import common_types
 from ncn.statistics.interval import Floats
@@ -64,14 +64,12 @@ MATCHED_TYPES = 99  # p of a word cannot be below 1 in a hundred
 TENTH = 0.1
 
 
-def specialisation(reading: Reading, null: Sequence[Signals]) -> dict[str, Any]:
+def specialisation(reading: Reading, null: Null) -> dict[str, Any]:
     """Do the layers' means differ more than they do at other initialisations?"""
     tests: dict[str, Any] = {}
     for name, values in reading.signals.items():
         means = values.mean(axis=(0, 1))  # [L]
-        others = np.array(
-            [each[name].mean(axis=(0, 1), dtype=np.float64) for each in null]
-        )  # [n, L]
+        others = np.array(null.layer_means[name])  # [n, L]
         spreads = others.std(axis=1)
         spread = float(means.std())
         beside = against(spread, spreads)
@@ -90,13 +88,13 @@ def specialisation(reading: Reading, null: Sequence[Signals]) -> dict[str, Any]:
 
 
 def at_word(
-    reading: Reading, null: Sequence[Signals], word: str, ids: Sequence[int], seed: int
+    reading: Reading, null: Null, word: str, ids: Sequence[int], seed: int
 ) -> dict[str, Any]:
     """Do the signals set a word apart, from tokens as frequent and beyond other initialisations?
 
     Args:
         reading: of the trained network.
-        null: see `null_signals`.
+        null: of the same word, on the same rows.
         word: as in the settings.
         ids: the tokens that are the word.
         seed: of resamples.
@@ -123,23 +121,18 @@ def at_word(
             "p_tokens": p_value(
                 deviation, deviations(values, [tokens == token for token in matched])
             ),
-            "p_initialisations": p_value(
-                deviation, [deviations(each[name], [here])[0] for each in null]
-            ),
+            "p_initialisations": p_value(deviation, null.at_word[name]),
         }
     tests = _with_holm(_with_holm(tests, "p_tokens"), "p_initialisations")
     found |= {"matched": len(matched), "signals": tests}
     if (precision := reading.signals.get("precision")) is not None:
-        half = slice(precision.shape[2] // 2, None)
-        deep = precision[..., half]
+        deep, layers = deeper_half(precision), precision.shape[2]
         one = deviations(deep, [here])[0]
         others = [tokens == token for token in matched]
         found["deeper"] = _across_contexts(deep.mean(axis=2), here, beside, seed) | {
-            "layers": list(range(half.start + 1, precision.shape[2] + 1)),
+            "layers": list(range(layers - deep.shape[2] + 1, layers + 1)),
             "p_tokens": p_value(one, deviations(deep, others)),
-            "p_initialisations": p_value(
-                one, [deviations(each["precision"][..., half], [here])[0] for each in null]
-            ),
+            "p_initialisations": p_value(one, null.deeper),
             "identity": _explained_by_type(deep.mean(axis=2), tokens),
         }
     return found
@@ -170,16 +163,6 @@ def _explained_by_type(values: Floats, tokens: NDArray[np.int64]) -> float:
     mean = np.bincount(kind, values.ravel()) / np.bincount(kind)
     whole = values.var()
     return float(mean[kind].var() / whole) if whole > 0 else 0.0
-
-
-def deviations(values: NDArray[Any], masks: Sequence[NDArray[np.bool_]]) -> list[float]:
-    """How far the mean signal at each mask [N, T] lies from that of all tokens.
-
-    Root mean square over layers, in standard deviations over tokens; 0 where no token differs.
-    """
-    sd = values.std(axis=(0, 1), dtype=np.float64)
-    scaled = (values - values.mean(axis=(0, 1), dtype=np.float64)) / np.where(sd > 0, sd, np.inf)
-    return [float(np.sqrt(np.square(scaled[mask].mean(axis=0)).mean())) for mask in masks]
 
 
 def gain_range(reading: Reading) -> dict[str, float] | None:

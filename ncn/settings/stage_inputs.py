@@ -4,28 +4,27 @@ DVC notes settings and code when a stage ends. What changed while it ran would s
 beside outputs that were made without it, and count as up to date for ever.
 """
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ncn.code_at_start import PACKAGES, code_at_start, code_now, files_of
 from ncn.common.errors import InputError
-from ncn.common.files import sha256_of
 from ncn.settings.yaml12 import read_yaml
 
 DEFINITION = Path("dvc.yaml")
 PARAMS = Path("params.yaml")
-CODE = ("stages", "ncn", "kernels")
 ABSENT = "absent"
 
 
 class StageInputs:
     """The settings and files that dvc.yaml declares for a stage, as they are when this is made.
 
-    To be made first, before settings are read. Code is told by its content, data by size and time
-    of its last change: the data may be large, and DVC itself reads it whole afterwards.
+    To be made first, before settings are read. Code is told by its content, as it was before it was
+    imported (`ncn.code_at_start`); data by size and time of its last change: it may be large, and
+    DVC itself reads it whole afterwards.
 
     Args:
         stage: of dvc.yaml.
@@ -38,7 +37,7 @@ class StageInputs:
     def __init__(self, stage: str, **item: object) -> None:
         self._stage, self._item = stage, item
         self._refuse_links()
-        self._before = self._there()
+        self._before = self._there(code_at_start())
 
     @property
     def name(self) -> str:
@@ -48,7 +47,7 @@ class StageInputs:
 
     def check(self) -> None:
         """Raise InputError where something has changed: what it is, and what to do."""
-        now = self._there()
+        now = self._there(code_now())
         changed = [
             f"{key} was {self._before.get(key, ABSENT)} and is {now.get(key, ABSENT)}"
             if key.startswith("params.yaml: ")
@@ -75,8 +74,8 @@ class StageInputs:
                         " dvc config --local cache.type symlink"
                     )
 
-    def _there(self) -> dict[str, str]:
-        """What there is now, by what it is called in an error."""
+    def _there(self, code: Mapping[str, str]) -> dict[str, str]:
+        """What there is now, with this code, by what it is called in an error."""
         declared = read_yaml(DEFINITION)["stages"][self._stage]
         params = read_yaml(PARAMS)
         found = {
@@ -84,8 +83,10 @@ class StageInputs:
             for key in map(self._filled, declared.get("params", ()))
         }
         for place in map(Path, map(self._filled, declared.get("deps", ()))):
-            for file in _files(place):
-                found[str(file)] = _state(file, whole=place.parts[0] in CODE)
+            if place.parts[0] in PACKAGES:
+                found |= _below(str(place), code)
+            else:
+                found |= {str(file): _state(file) for file in files_of(place)}
         return found
 
     def _filled(self, text: str) -> str:
@@ -93,14 +94,25 @@ class StageInputs:
 
 
 def stage_source(stage: str) -> dict[str, str]:
-    """The sha256 of every module that `stage` declares, by file or by folder.
+    """The sha256 of every module that `stage` declares and was started with, by file.
 
     That dvc.yaml declares all that computes is a test's business: DVC's view of what makes an
     output stale is then ours too.
     """
-    deps = [Path(dep) for dep in read_yaml(DEFINITION)["stages"][stage]["deps"]]
-    files = [file for dep in deps for file in ([dep] if dep.is_file() else dep.rglob("*.py"))]
-    return {str(file): sha256_of(file) for file in sorted(files) if file.suffix == ".py"}
+    code, deps = code_at_start(), read_yaml(DEFINITION)["stages"][stage]["deps"]
+    declared = [_below(dep, code) for dep in deps]
+    return {
+        file: digest for files in declared for file, digest in files.items() if file.endswith(".py")
+    }
+
+
+def _below(place: str, code: Mapping[str, str]) -> dict[str, str]:
+    """Of `code`, what is that file or lies in that folder."""
+    return {
+        file: digest
+        for file, digest in code.items()
+        if file == place or file.startswith(f"{place}/")
+    }
 
 
 def _at(params: Mapping[str, Any], key: str) -> Any:
@@ -113,19 +125,7 @@ def _at(params: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def _files(place: Path) -> Iterator[Path]:
-    """The files of a dependency, compiled Python left out."""
-    if place.is_dir():
-        yield from (
-            file for file in sorted(place.rglob("*")) if file.is_file() and file.suffix != ".pyc"
-        )
-    elif place.exists():
-        yield place
-
-
-def _state(file: Path, whole: bool) -> str:
-    """What tells two states of a file apart."""
-    if whole:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+def _state(file: Path) -> str:
+    """What tells two states of a file of data apart."""
     status = file.stat()
     return f"{status.st_size} bytes, {status.st_mtime_ns}"

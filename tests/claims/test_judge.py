@@ -29,6 +29,7 @@ from ncn.published.run_1 import (
     FREE_SETTINGS,
     PUBLISHED_HEATMAPS,
     PUBLISHED_SETTINGS,
+    PUBLISHED_STARTS,
     differences_to_published,
 )
 from ncn.published.text import rows_beside_published
@@ -616,7 +617,7 @@ def every_setting(params: Params) -> set[str]:
 
 
 def test_every_setting_either_has_a_published_value_or_is_free(published: Params) -> None:
-    named = {*PUBLISHED_SETTINGS} - {"train.sequences", "eval.sequences"}
+    named = {*PUBLISHED_SETTINGS, *PUBLISHED_STARTS[0]} - {"train.sequences", "eval.sequences"}
     assert every_setting(published) == named | FREE_SETTINGS
     assert not named & FREE_SETTINGS
     assert differences_to_published(published) == []
@@ -683,6 +684,7 @@ def test_the_published_text_makes_the_published_rows(published: Params) -> None:
         ("model", {"dropout": 0.0}),
         ("ncn", {"activation": "relu"}),
         ("ncn", {"homeostatic_lambda": 0.0}),
+        ("ncn", {"init": "zero"}),
     ],
 )
 def test_one_setting_makes_it_another_experiment(
@@ -691,6 +693,25 @@ def test_one_setting_makes_it_another_experiment(
     other = getattr(experiment, section).model_copy(update=change)
     found = verdicts(experiment.model_copy(update={section: other}), favourable())
     assert found["perplexity.ncn"] == UNTESTABLE
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("init", ["identity", "zero"])
+def test_a_start_is_published_as_described_or_as_logged_and_nothing_between(
+    published: Params, init: str, frozen: bool
+) -> None:
+    arms = published.arms | {"other": {"init": init, "frozen": frozen}}
+    params = published.model_copy(update={"arms": arms})
+    found = differences_to_published(params, "other")
+    if (init == "zero") == frozen:
+        assert found == []
+    else:
+        (said,) = found
+        assert said.startswith(f"ncn.init is {init}, ncn.frozen is {frozen}, published ncn.init is")
+    section = params.ncn.model_copy(update={"init": init, "frozen": frozen})
+    params = published.model_copy(update={"ncn": section})
+    assert differences_to_published(params) == found
+    assert differences_to_published(params, "baseline") == []  # which has no control network
 
 
 def test_what_an_arm_changes_makes_it_another_experiment(experiment: Params) -> None:

@@ -9,8 +9,8 @@ from tests.conftest import ROOT
 PACKAGES = ("ncn", "stages", "kernels")
 # A room uses itself and those before it. The ground first; what people call comes last.
 ROOMS = (
-    "common", "signals", "settings", "published", "statistics", "sources", "text", "corpus",
-    "layers", "control", "model",
+    "common", "code_at_start", "signals", "settings", "published", "statistics", "sources", "text",
+    "corpus", "layers", "control", "model",
     "generation", "training", "monitoring", "scoring", "adaptation", "scan", "conditional",
     "analysis", "figures",
     "claims", "report", "publish", "benchmark", "studies", "commands", "upkeep", "__main__",
@@ -18,6 +18,7 @@ ROOMS = (
 # Declared by no stage, and why: an edit there cannot change a number.
 UNDECLARED = {
     "common": "how files appear, what is said and shown, when to stop: no value is made here",
+    "code_at_start": "digests of code, which decide whether a stage may write, and no value",
     "settings": "values reach a stage as params.yaml says them, and those its stage declares; but"
     " for OVERLAY",
     "monitoring": "words for people about a training: what it will take, how its model writes",

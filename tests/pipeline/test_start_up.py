@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from tests.pipeline.rooms import modules
+from tests.pipeline.rooms import PACKAGES, modules
 
 STAGES = sorted(
     file.stem for file in modules() if file.parts[0] == "stages" and file.stem != "__init__"
 )
+# Not tune: most experiments have no grid, and then it trains nothing.
 MODELS = {
-    "tune", "train", "evaluate", "robustness", "brain_scan", "conditional", "generate", "adapt",
+    "train", "evaluate", "robustness", "brain_scan", "conditional", "generate", "adapt",
 }  # fmt: skip
 FIGURES = {"compare", "robustness", "convergence", "scaling", "brain_scan", "conditional"}
 # What takes long to import, and the stages that may. The rest is imported where it is needed.
@@ -49,6 +50,15 @@ def loaded(code: str) -> set[str]:
 def test_a_stage_loads_only_the_libraries_that_it_uses(stage: str) -> None:
     needed = {library for library, stages in LOADED_BY.items() if stage in stages}
     assert loaded(f"import stages.{stage}") & LOADED_BY.keys() == needed
+
+
+def test_a_stage_notes_its_code_before_any_that_computes_is_loaded() -> None:
+    ours = {name for name in loaded("import stages") if name.split(".")[0] in PACKAGES}
+    assert ours == {
+        "stages", "ncn", "ncn.code_at_start", "ncn.common", "ncn.common.errors", "ncn.common.files"
+    }  # fmt: skip
+    noted = loaded("import stages, ncn.code_at_start as code; print(*code._noted)")
+    assert str(ROOT) in noted
 
 
 def test_a_command_that_generates_loads_only_what_it_uses() -> None:

@@ -10,7 +10,7 @@ import torch
 from ncn.corpus.conditions import NO_CONDITIONS
 from ncn.model import LanguageModel, build_model
 from ncn.model.inputs import ConditionedRows
-from ncn.scan.reading import Reading, read, varying
+from ncn.scan.reading import Null, Reading, read, varying
 from ncn.scan.tables import head_rows, layer_rows, loss_tenths, token_deviations
 from ncn.scan.tests import (
     at_word,
@@ -48,8 +48,20 @@ def reading(seed: int = 0, **planted: Any) -> Reading:
     return Reading(**(fields | planted))
 
 
-def null(number: int = 19) -> list[dict[str, np.ndarray]]:
+def networks(number: int) -> list[dict[str, np.ndarray]]:
     return [reading(seed=100 + each).signals for each in range(number)]
+
+
+def null(number: int = 19) -> Null:
+    return null_of(networks(number))
+
+
+def null_of(others: list[dict[str, np.ndarray]]) -> Null:
+    """Of the type 7, which is the word of these tests."""
+    found = Null()
+    for each in others:
+        found.add(each, reading().tokens == 7, [])
+    return found
 
 
 def changed(signal: str, change: Callable[[np.ndarray], np.ndarray]) -> Reading:
@@ -104,8 +116,8 @@ def test_a_word_is_not_special_where_every_token_is() -> None:
 def test_a_word_that_every_initialisation_sets_apart_was_not_learned() -> None:
     here = (reading().tokens == 7)[..., None]
     mine = changed("gain", lambda values: values + 0.3 * here)
-    others = [each | {"gain": each["gain"] + 0.35 * here} for each in null(59)]
-    found = at_word(mine, others, "but", [7], 0)["signals"]["gain"]
+    others = [each | {"gain": each["gain"] + 0.35 * here} for each in networks(59)]
+    found = at_word(mine, null_of(others), "but", [7], 0)["signals"]["gain"]
     assert found["p_tokens"] < 0.05 < found["p_initialisations"]
 
 

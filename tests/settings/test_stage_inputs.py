@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ncn.code_at_start import note_code
 from ncn.common.errors import InputError
-from ncn.settings.stage_inputs import StageInputs
+from ncn.settings.stage_inputs import StageInputs, stage_source
 
 DEFINITION = """
 stages:
@@ -82,6 +83,17 @@ def test_what_the_stage_does_not_declare_may_change(file: str, before: str, afte
     edited(file, before, after)
     Path("ncn/model/__pycache__/a.cpython-311.pyc").write_bytes(b"compiled meanwhile")
     inputs.check()
+
+
+@pytest.mark.parametrize("file", ["ncn/model/a.py", "stages/train.py", "ncn/model/new.py"])
+def test_what_was_edited_between_its_import_and_the_first_look_is_named(file: str) -> None:
+    note_code()
+    before = stage_source("train")
+    Path(file).write_text("2")
+    inputs = StageInputs("train", arm="a", seed=1)
+    assert stage_source("train") == before
+    with pytest.raises(InputError, match=f"changed while the stage ran: {file}"):
+        inputs.check()
 
 
 def test_files_that_come_and_go_are_named() -> None:
