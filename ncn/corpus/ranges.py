@@ -1,8 +1,9 @@
 """The corpus as token ids in scratch: range by range, each done once, by whichever process.
 
     SCRATCH/
-        ranges.json         the ranges, how many stories each has, and what was found in them
+        ranges.json         the ranges
         000000.keys         by which stories that repeat others are known
+        000000.found        how many stories the range has, and what was found in them
         000000.train        ids of the range's stories in a part, each followed by the end of text;
         000000.val ...      all in `train` where stories are not split
         000000.json         written when they are whole: of each segment, the tokens in each part
@@ -14,7 +15,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -75,20 +76,23 @@ def count_stories(
         InputError: text that cannot be read; names the file and the byte.
     """
     noted = scratch / "ranges.json"
-    if noted.exists():
-        cut, stories, found = read_json(noted)
-        ranges = [[Segment(*each) for each in range_] for range_ in cut]
-        return Corpus([*files], ranges, stories, found, text)
-    ranges = list(ranges_of(files, size))
-    stories = [0] * len(ranges)
-    faults: Counter[str] = Counter()
-    tasks = ((number, each, files, text, scratch) for number, each in enumerate(ranges))
-    with byte_bar(_bytes(ranges), "count stories", delay=1) as bar:
-        for number, n_stories, found in spread(_count, tasks, min(workers, len(ranges))):
-            stories[number] = n_stories
-            faults += found
+    if not noted.exists():
+        write_json(noted, list(ranges_of(files, size)))
+    ranges = [[Segment(*each) for each in range_] for range_ in read_json(noted)]
+    numbers = range(len(ranges))
+    todo = [number for number in numbers if not _found_file(scratch, number).exists()]
+    tasks = (
+        (number, ranges[number], _files_of(ranges[number], files), text, scratch) for number in todo
+    )
+    total, left = _bytes(ranges), _bytes([ranges[number] for number in todo])
+    with byte_bar(total, "count stories", initial=total - left, delay=1) as bar:
+        for number in spread(_count, tasks, min(workers, len(todo))):
             bar.update(_bytes([ranges[number]]))
-    write_json(noted, [ranges, stories, faults])
+    stories, faults = [], Counter[str]()
+    for number in numbers:
+        n_stories, found = read_json(_found_file(scratch, number))
+        stories.append(n_stories)
+        faults.update(found)
     return Corpus([*files], ranges, stories, dict(faults), text)
 
 
@@ -116,7 +120,7 @@ def encode_ranges(
             number,
             corpus.ranges[number],
             None if parts is None else parts[begins[number] : begins[number + 1]].tobytes(),
-            corpus.files,
+            _files_of(corpus.ranges[number], corpus.files),
             corpus.text.mended,
             vocabulary,
             scratch,
@@ -156,28 +160,30 @@ def keys_files(scratch: Path, n_ranges: int) -> list[Path]:
 
 
 def _count(
-    number: int, segments: Range, files: Sequence[Path], text: Text, scratch: Path
-) -> tuple[int, int, Counter[str]]:
-    """Write the keys of a range; returns its number, its stories and what was found in them."""
+    number: int, segments: Range, files: Mapping[int, Path], text: Text, scratch: Path
+) -> int:
+    """Write the keys of a range, its stories and what was found in them; returns its number."""
     found: Counter[str] = Counter()
-    keys, near = [], text.repeats == "near"
+    n_stories, keys, near = 0, bytearray(), text.repeats == "near"
     for each in texts_in(segments, files):
         if not is_story(each):
             found[EMPTY] += 1
             continue
         found.update(faults_of(each))
         story = mended(each, text.mended)
-        keys.append([key_of(story), *(near_keys(story) if near else ())])
+        keys += keys_bytes(key_of(story), near_keys(story) if near else ())
+        n_stories += 1
     with replacing(_keys_file(scratch, number), "wb") as file:
-        file.write(keys_bytes(keys))
-    return number, len(keys), found
+        file.write(keys)
+    write_json(_found_file(scratch, number), [n_stories, found])
+    return number
 
 
 def _encode(
     number: int,
     segments: Range,
     parts: bytes | None,
-    files: Sequence[Path],
+    files: Mapping[int, Path],
     mend: Sequence[str],
     vocabulary: Path,
     scratch: Path,
@@ -227,6 +233,11 @@ def _check_room(token_bytes: float, total: int, left: int, seconds: float, scrat
         )
 
 
+def _files_of(segments: Range, files: Sequence[Path]) -> dict[int, Path]:
+    """Those that a worker needs: of a corpus of many, it is told no others."""
+    return {segment.file: files[segment.file] for segment in segments}
+
+
 def _bytes(ranges: Sequence[Range]) -> int:
     """Of text."""
     return sum(segment.end - segment.start for segments in ranges for segment in segments)
@@ -238,6 +249,10 @@ def _ids_file(scratch: Path, number: int, part: str) -> Path:
 
 def _keys_file(scratch: Path, number: int) -> Path:
     return scratch / f"{number:06}.keys"
+
+
+def _found_file(scratch: Path, number: int) -> Path:
+    return scratch / f"{number:06}.found"
 
 
 def _counts_file(scratch: Path, number: int) -> Path:

@@ -143,8 +143,8 @@ def test_ranges_of_any_size_and_work_lost_anywhere_give_the_same_bytes(
         scratch.mkdir()
         write_files(files, vocabulary, split, 16, 42, second, sizes[1], scratch=scratch)
         for number in lost:  # as if killed before these were whole
-            (scratch / f"{number:06}.json").unlink(missing_ok=True)
-            (scratch / f"{number:06}.train").unlink(missing_ok=True)
+            for kind in ("json", "train") if number % 2 else ("found", "keys"):
+                (scratch / f"{number:06}.{kind}").unlink(missing_ok=True)
         write_files(files, vocabulary, split, 16, 42, second, sizes[1], scratch=scratch)
         assert contents(whole) == contents(first) == contents(second)
 
@@ -160,7 +160,12 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path, vocabulary: Path) ->
     assert contents(alone) == contents(together)
 
 
-def test_what_is_whole_is_not_encoded_again(tmp_path: Path, vocabulary: Path) -> None:
+@pytest.mark.parametrize(
+    ("lost", "kinds"), [("json", {"json", *PARTS}), ("found", {"found", "keys"})]
+)
+def test_what_is_whole_is_not_done_again(
+    tmp_path: Path, vocabulary: Path, lost: str, kinds: set[str]
+) -> None:
     file = tmp_path / "text.txt"
     file.write_text(TEXT, encoding="utf-8")
     split = Split(unit="story", validation=0.1, tuning=0.0)
@@ -168,11 +173,10 @@ def test_what_is_whole_is_not_encoded_again(tmp_path: Path, vocabulary: Path) ->
     scratch.mkdir()
     write_files([file], vocabulary, split, 16, 42, tmp_path, 3000, scratch=scratch)
     before = {path: path.stat().st_mtime_ns for path in scratch.iterdir()}
-    lost = scratch / "000002.json"
-    lost.unlink()
+    (scratch / f"000002.{lost}").unlink()
     write_files([file], vocabulary, split, 16, 42, tmp_path, 3000, scratch=scratch)
     anew = {path.name for path in scratch.iterdir() if path.stat().st_mtime_ns != before[path]}
-    assert anew == {f"000002.{kind}" for kind in ("json", *PARTS)}
+    assert anew == {f"000002.{kind}" for kind in kinds}
 
 
 @pytest.mark.parametrize("run", ["x" * 200_000, "a" + " " * 200_000 + "b", "\n" * 200_000 + "."])

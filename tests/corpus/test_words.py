@@ -55,6 +55,15 @@ def test_a_story_in_words_has_the_ids_of_the_whole(encoder: WordEncoder, text: s
     check(encoder, text)  # from memory
 
 
+@given(TEXTS, st.integers(0, 5))
+def test_a_long_story_in_pieces_has_the_ids_of_the_whole(
+    encoder: WordEncoder, text: str, piece: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ncn.corpus.words, "PIECE", piece)
+        check(encoder, text)
+
+
 def test_words_that_never_come_again_are_left_to_tiktoken(
     encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
