@@ -16,6 +16,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -38,6 +39,7 @@ from ncn.text.stories import RANGE_BYTES, Segment, is_story, ranges_of, stories_
 
 Range = Sequence[Segment]
 Counts = list[list[int]]  # of tokens, by segment and part
+ALL_WORDS = 1 << 19  # remembered by all processes together: some 100 MB
 EMPTY = "empty"  # in what was found: texts of white space only
 
 
@@ -123,6 +125,7 @@ def encode_ranges(
             _files_of(corpus.ranges[number], corpus.files),
             corpus.text.mended,
             vocabulary,
+            ALL_WORDS // max(2, workers),
             scratch,
         )
         for number in todo
@@ -149,9 +152,9 @@ def encode_ranges(
     return [read_json(_counts_file(scratch, number)) for number in numbers]
 
 
-def stream_files(scratch: Path, n_ranges: int, part: str) -> list[Path]:
-    """The ids of a part, in order."""
-    return [_ids_file(scratch, number, part) for number in range(n_ranges)]
+def ids_file(scratch: Path, number: int, part: str) -> Path:
+    """The ids of a part in the range of this number."""
+    return scratch / f"{number:06}.{part}"
 
 
 def keys_files(scratch: Path, n_ranges: int) -> list[Path]:
@@ -186,38 +189,40 @@ def _encode(
     files: Mapping[int, Path],
     mend: Sequence[str],
     vocabulary: Path,
+    words: int,
     scratch: Path,
 ) -> tuple[int, int]:
     """Write the ids of a range; returns its number and how many they are."""
-    encoder, end = _encoder(vocabulary)
-    ids: list[list[bytes]] = [[] for _ in PARTS]
+    encoder, end = _encoder(vocabulary, words)
     counts = [[0] * len(PARTS) for _ in segments]
     story_parts = iter(parts) if parts is not None else None
-    for segment, n_tokens in zip(segments, counts, strict=True):
-        for story in stories_in([segment], files):
-            place = next(story_parts) if story_parts else 0
-            if place == LEFT_OUT:
-                continue
-            try:
-                encoded = encoder.encode(mended(story, mend))
-            except InputError as error:
-                raise InputError(
-                    f"{files[segment.file]}: the story {story[:40]!r} has {error}"
-                ) from None
-            ids[place] += [encoded, end]
-            n_tokens[place] += len(encoded) // TOKEN.itemsize + 1
-    for part, pieces in zip(PARTS, ids, strict=True):
-        with replacing(_ids_file(scratch, number, part), "wb") as file:
-            file.writelines(pieces)
+    with ExitStack() as opened:
+        ids = [
+            opened.enter_context(replacing(ids_file(scratch, number, part), "wb")) for part in PARTS
+        ]
+        for segment, n_tokens in zip(segments, counts, strict=True):
+            for story in stories_in([segment], files):
+                place = next(story_parts) if story_parts else 0
+                if place == LEFT_OUT:
+                    continue
+                try:
+                    encoded = encoder.encode(mended(story, mend))
+                except InputError as error:
+                    raise InputError(
+                        f"{files[segment.file]}: the story {story[:40]!r} has {error}"
+                    ) from None
+                ids[place].write(encoded)
+                ids[place].write(end)
+                n_tokens[place] += len(encoded) // TOKEN.itemsize + 1
     write_json(_counts_file(scratch, number), counts)
     return number, sum(map(sum, counts))
 
 
 @cache
-def _encoder(vocabulary: Path) -> tuple[WordEncoder, bytes]:
+def _encoder(vocabulary: Path, words: int) -> tuple[WordEncoder, bytes]:
     """The encoder of this process, and the end of text as it writes it."""
     tokenizer = load_tokenizer(vocabulary)
-    return WordEncoder(tokenizer), np.array([tokenizer.end_of_text], TOKEN).tobytes()
+    return WordEncoder(tokenizer, words), np.array([tokenizer.end_of_text], TOKEN).tobytes()
 
 
 def _check_room(token_bytes: float, total: int, left: int, seconds: float, scratch: Path) -> None:
@@ -241,10 +246,6 @@ def _files_of(segments: Range, files: Sequence[Path]) -> dict[int, Path]:
 def _bytes(ranges: Sequence[Range]) -> int:
     """Of text."""
     return sum(segment.end - segment.start for segments in ranges for segment in segments)
-
-
-def _ids_file(scratch: Path, number: int, part: str) -> Path:
-    return scratch / f"{number:06}.{part}"
 
 
 def _keys_file(scratch: Path, number: int) -> Path:

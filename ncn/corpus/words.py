@@ -21,7 +21,6 @@ WHITE_SPACE = frozenset(
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
-MAX_WORDS = 1 << 18  # remembered: some 50 MB
 MAX_WORD = 64  # characters; a longer one hardly comes again
 RARE = 0.2  # the share of words unknown to a full memory from which on it does not pay
 PAUSE = 16  # stories that are then encoded whole before the next is tried
@@ -34,11 +33,16 @@ _BORDER = re.compile(f"(?<=[^{_WHITE}])(?=[{_WHITE}])")
 
 
 class WordEncoder:
-    """What `tokenizer` makes of stories, as bytes of little-endian uint16."""
+    """What `tokenizer` makes of stories, as bytes of little-endian uint16.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    Args:
+        tokenizer: that encodes what is not known.
+        words: that are remembered at most, some 200 bytes each.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, words: int) -> None:
         self._tokenizer = tokenizer
-        self._words = _Words(self)
+        self._words = _Words(self, words)
         self._pause = 0
 
     def encode(self, story: str) -> bytes:
@@ -85,16 +89,16 @@ class _GapError(Exception):
 class _Words(dict[str, bytes]):
     """The ids of a word with a blank before it."""
 
-    def __init__(self, encoder: WordEncoder) -> None:
+    def __init__(self, encoder: WordEncoder, most: int) -> None:
         super().__init__()
-        self._encoder = encoder
+        self._encoder, self._most = encoder, most
         self.unknown = 0  # words asked for that were not there, and had no room
 
     def __missing__(self, word: str) -> bytes:
         if not word or _ends_white(word):
             raise _GapError
         ids = self._encoder.ids(" " + word)
-        if len(self) < MAX_WORDS and len(word) <= MAX_WORD:
+        if len(self) < self._most and len(word) <= MAX_WORD:
             self[word] = ids
         else:
             self.unknown += 1

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 KEY = np.dtype("<u8")
 RUN = 5  # words
 BANDS, ROWS_A_BAND = 4, 8
-BUCKET = 1 << 22  # keys held at once, about 100 MB with their places
+BUCKET = 1 << 20  # keys held at once, about 60 MB with their places
 RUNS_AT_ONCE = 1 << 14  # of a story, 8 MB of hashes
 _WORD = re.compile(r"\w+")
 _DRAWN = np.random.default_rng(0).integers(1, 2**63, size=(3, BANDS * ROWS_A_BAND), dtype=np.uint64)
@@ -62,18 +62,16 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(32))
 
 
-def repeated(files: Sequence[Path], n_stories: int, near: bool = False) -> NDArray[np.bool_]:
-    """Of each story, whether an earlier one is the same, or `near` the same.
+def mark_repeats(files: Sequence[Path], repeats: NDArray[np.bool_], near: bool = False) -> None:
+    """Mark each story of which an earlier one is the same.
 
     Args:
         files: the keys of the corpus, see `keys_bytes`, in order.
-        n_stories: of the corpus.
-        near: the keys of near repeats count too; they have to be there.
+        repeats: of each story, [stories]; what is marked stays so.
+        near: the keys of near repeats alone count; they have to be there.
     """
-    found = np.zeros(n_stories, dtype=np.bool_)
-    for same in _groups(files, n_stories, range(1 + BANDS) if near else [0]):
-        found[same.stories[1:][same.follows]] = True
-    return found
+    for same in _groups(files, len(repeats), range(1, 1 + BANDS) if near else [0]):
+        repeats[same.stories[1:][same.follows]] = True
 
 
 def shared(files: Sequence[Path], parts: NDArray[np.uint8], ours: int, theirs: int) -> int:
@@ -89,7 +87,7 @@ def shared(files: Sequence[Path], parts: NDArray[np.uint8], ours: int, theirs: i
 
 
 def keys_bytes(key: int, near: Iterable[int] = ()) -> bytes:
-    """The keys of a story, as `repeated` and `shared` read those of a range of them."""
+    """The keys of a story, as `mark_repeats` and `shared` read those of a range of them."""
     return np.array([key, *near], dtype=KEY).tobytes()
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ncn.common.errors import InputError
 from ncn.settings import END_OF_TEXT
 
-READ_BYTES = 1 << 22
+READ_BYTES = 1 << 20
 MAX_STORY_BYTES = 1 << 24
 RANGE_BYTES = 1 << 24
 DELIMITER = END_OF_TEXT.encode()

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ncn.corpus.rows
 from ncn.common.errors import InputError
 from ncn.corpus import ranges
+from ncn.corpus.meta import read_meta
 from ncn.corpus.rows import open_rows, open_tasks
-from ncn.corpus.split import PARTS, choose_parts
+from ncn.corpus.split import PARTS, Draw
 from ncn.corpus.tokenizer import load_tokenizer
 from ncn.settings import END_OF_TEXT, Split
 from ncn.text.stories import read_stories
@@ -79,7 +81,7 @@ def test_a_rows_task_is_the_file_that_it_begins_in(
     for file, text in zip(files, texts, strict=True):
         file.write_text(text)
     split = Split(unit=unit, validation=0.3, tuning=0.2)  # type: ignore[arg-type]
-    parts = choose_parts(211, split, 42)
+    parts = Draw(211, split, 42).between(0, 211)
     tokenizer = load_tokenizer(vocabulary)
     meta = write_files(files, vocabulary, split, 16, 42, tmp_path)
     assert meta.tasks == 4
@@ -119,17 +121,28 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+def assert_digests(folder: Path) -> None:
+    """Those of meta.json are those of the files."""
+    meta, found = read_meta(folder), contents(folder)
+    digests = [sha256(found[f"{p}.{k}"]).hexdigest() for k in ("bin", "tasks") for p in meta.parts]
+    assert meta.digest == sha256("".join(digests).encode()).hexdigest()
+    for part in meta.parts:  # each block's
+        assert len(open_rows(folder, part)) == len(open_tasks(folder, part))
+
+
 @settings(max_examples=8)
 @given(
     unit=st.sampled_from(["story", "sequence", "tail"]),
     sizes=st.tuples(st.integers(300, 9000), st.integers(300, 9000)),
     lost=st.sets(st.integers(0, 60), max_size=30),
+    blocks=st.sampled_from([7, 100]),
 )
 def test_ranges_of_any_size_and_work_lost_anywhere_give_the_same_bytes(
-    vocabulary: Path, unit: str, sizes: tuple[int, int], lost: set[int]
+    vocabulary: Path, unit: str, sizes: tuple[int, int], lost: set[int], blocks: int
 ) -> None:
     split = Split(unit=unit, validation=0.1, tuning=0.1)  # type: ignore[arg-type]
-    with TemporaryDirectory() as temporary:
+    with TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ncn.corpus.rows, "BLOCK_ROWS", blocks)
         folder = Path(temporary)
         files = [folder / "a.txt", folder / "b.txt", folder / "document.txt"]
         for file, text in zip(files, (TEXT[:9000], TEXT[9000:12000], "word " * 3000), strict=True):
@@ -147,17 +160,20 @@ def test_ranges_of_any_size_and_work_lost_anywhere_give_the_same_bytes(
                 (scratch / f"{number:06}.{kind}").unlink(missing_ok=True)
         write_files(files, vocabulary, split, 16, 42, second, sizes[1], scratch=scratch)
         assert contents(whole) == contents(first) == contents(second)
+        assert_digests(whole)
 
 
-def test_two_processes_write_the_same_bytes(tmp_path: Path, vocabulary: Path) -> None:
+@pytest.mark.parametrize("unit", ["story", "sequence"])
+def test_two_processes_write_the_same_bytes(tmp_path: Path, vocabulary: Path, unit: str) -> None:
     file = tmp_path / "text.txt"
     file.write_text(TEXT, encoding="utf-8")
-    split = Split(unit="story", validation=0.1, tuning=0.0)
+    split = Split(unit=unit, validation=0.1, tuning=0.0)  # type: ignore[arg-type]
     alone, together = tmp_path / "alone", tmp_path / "together"
     alone.mkdir(), together.mkdir()
     write_files([file], vocabulary, split, 16, 42, alone)
     write_files([file], vocabulary, split, 16, 42, together, size=3000, workers=2)
     assert contents(alone) == contents(together)
+    assert_digests(together)
 
 
 @pytest.mark.parametrize(

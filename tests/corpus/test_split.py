@@ -10,12 +10,18 @@ from scipy.stats import chisquare
 
 import ncn.corpus.split
 from ncn.corpus.bijection import HELD
-from ncn.corpus.split import PARTS, choose_parts
+from ncn.corpus.split import PARTS, Draw, Parts, draw_into
 from ncn.settings import Split
 
 TRAIN, VAL, TUNE = range(len(PARTS))
 SIZES = st.sampled_from([*range(1, 300), HELD + 99])
 UNITS = st.sampled_from(["story", "sequence", "tail"])
+
+
+def choose_parts(n: int, split: Split, seed: int) -> Parts:
+    parts = np.zeros(n, dtype=np.uint8)
+    draw_into(parts, Draw(n, split, seed))
+    return parts
 
 
 def test_the_published_split_has_the_published_sizes() -> None:

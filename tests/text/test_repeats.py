@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import ncn.text.repeats
-from ncn.text.repeats import BANDS, key_of, keys_bytes, near_keys, repeated, shared
+from ncn.text.repeats import BANDS, key_of, keys_bytes, mark_repeats, near_keys, shared
 
 WORDS = [f"word{n}" for n in range(20)]
+
+
+def repeated(files: list[Path], n_stories: int, near: bool = False) -> NDArray[np.bool_]:
+    marks = np.zeros(n_stories, dtype=np.bool_)
+    mark_repeats(files, marks)
+    if near:
+        mark_repeats(files, marks, near=True)
+    return marks
 
 
 def written(folder: Path, stories: list[str], cuts: list[int], near: bool = False) -> list[Path]:
