@@ -12,7 +12,6 @@ What is there is not done again, so that whatever ends the work, the same comman
 """
 
 import shutil
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ncn.common.errors import InputError, Interrupted
+from ncn.common.errors import InputError
 from ncn.common.files import read_json, replacing, write_json
 from ncn.common.progress import SPOKEN_OF, byte_bar, say
 from ncn.corpus.rows import TOKEN
@@ -39,7 +38,8 @@ from ncn.text.stories import RANGE_BYTES, Segment, is_story, ranges_of, stories_
 
 Range = Sequence[Segment]
 Counts = list[list[int]]  # of tokens, by segment and part
-ALL_WORDS = 1 << 19  # remembered by all processes together: some 100 MB
+MAX_WORDS = 1 << 18  # remembered by a process: some 50 MB
+ALL_WORDS = 1 << 19  # by all together
 EMPTY = "empty"  # in what was found: texts of white space only
 
 
@@ -112,11 +112,11 @@ def encode_ranges(
 
     Raises:
         InputError: a story cannot be encoded, or there is no room; the same command goes on.
-        Interrupted: by ^C; what is done stays.
     """
     begins = np.cumsum([0, *corpus.stories])
     numbers = range(len(corpus.ranges))
     todo = [number for number in numbers if not _counts_file(scratch, number).exists()]
+    workers = max(1, min(workers, len(todo)))
     tasks = (
         (
             number,
@@ -125,7 +125,7 @@ def encode_ranges(
             _files_of(corpus.ranges[number], corpus.files),
             corpus.text.mended,
             vocabulary,
-            ALL_WORDS // max(2, workers),
+            min(MAX_WORDS, ALL_WORDS // workers),
             scratch,
         )
         for number in todo
@@ -133,22 +133,14 @@ def encode_ranges(
     total, left = _bytes(corpus.ranges), _bytes([corpus.ranges[number] for number in todo])
     checked, start = False, time.monotonic()
     with byte_bar(total, "tokenize", initial=total - left) as bar:
-        try:
-            for number, n_tokens in spread(_encode, tasks, min(workers, len(todo))):
-                size = _bytes([corpus.ranges[number]])
-                if not checked:
-                    seconds = (time.monotonic() - start) * (left - size) / size / workers
-                    token_bytes = n_tokens * TOKEN.itemsize / size
-                    _check_room(token_bytes, total, left - size, seconds, scratch)
-                    checked = True
-                bar.update(size)
-        except KeyboardInterrupt:
-            done = sum(_counts_file(scratch, number).exists() for number in numbers)
-            raise Interrupted(
-                signal.SIGINT,
-                f"\ninterrupted: {done} of {len(numbers)} ranges of text are encoded;"
-                " the same command goes on from there",
-            ) from None
+        for number, n_tokens in spread(_encode, tasks, workers):
+            size = _bytes([corpus.ranges[number]])
+            if not checked:
+                seconds = (time.monotonic() - start) * (left - size) / size / workers
+                token_bytes = n_tokens * TOKEN.itemsize / size
+                _check_room(token_bytes, total, left - size, seconds, scratch)
+                checked = True
+            bar.update(size)
     return [read_json(_counts_file(scratch, number)) for number in numbers]
 
 

@@ -17,7 +17,7 @@ from ncn.common.files import read_json, write_json, write_text
 from ncn.settings import END_OF_TEXT, MAX_VOCABULARY
 
 GPT2_VOCABULARY = 50_257  # tokens of its own vocabulary
-_LONG_RUN = re.compile(r"\S{500}|\s{500}")  # of characters; no word that comes again is so long
+_LONG_RUN = re.compile(r"\S{10000}|\s{10000}")  # of characters; no word that comes again is so long
 
 
 def byte_symbols() -> dict[str, int]:

@@ -1,7 +1,9 @@
 """Tokens on disk: lossless, split without overlap, refused when damaged."""
 
+import os
 import re
 import shutil
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ncn.corpus.encode
 import ncn.corpus.rows
 from ncn.common.errors import InputError
 from ncn.corpus import ranges
@@ -130,10 +133,10 @@ def assert_digests(folder: Path) -> None:
         assert len(open_rows(folder, part)) == len(open_tasks(folder, part))
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
     unit=st.sampled_from(["story", "sequence", "tail"]),
-    sizes=st.tuples(st.integers(300, 9000), st.integers(300, 9000)),
+    sizes=st.tuples(st.integers(700, 9000), st.integers(700, 9000)),
     lost=st.sets(st.integers(0, 60), max_size=30),
     blocks=st.sampled_from([7, 100]),
 )
@@ -163,14 +166,62 @@ def test_ranges_of_any_size_and_work_lost_anywhere_give_the_same_bytes(
         assert_digests(whole)
 
 
+class Killed(BaseException):
+    """What ends the process of a test."""
+
+
+@settings(max_examples=12)
+@given(
+    unit=st.sampled_from(["story", "sequence", "tail"]),
+    size=st.integers(900, 9000),
+    block=st.sampled_from([7, 100]),
+    workers=st.sampled_from([1, 1, 2]),
+    cuts=st.lists(st.integers(0, 90), min_size=1, max_size=3),
+)
+def test_killed_before_any_of_its_files_is_whole_the_work_goes_on_to_the_same_bytes(
+    vocabulary: Path, unit: str, size: int, block: int, workers: int, cuts: list[int]
+) -> None:
+    split = Split(unit=unit, validation=0.1, tuning=0.1)  # type: ignore[arg-type]
+    with TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ncn.corpus.rows, "BLOCK_ROWS", block)
+        patch.setattr(ncn.corpus.encode, "READ_BYTES", 1000)
+        folder, left = Path(temporary), 0
+
+        def killed(descriptor: int) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+
+        file, whole, scratch = folder / "a.txt", folder / "whole", folder / "scratch"
+        file.write_text(TEXT, encoding="utf-8")
+        for place in (whole, scratch):
+            place.mkdir()
+        write_files([file], vocabulary, split, 16, 42, whole)
+        for number, cut in enumerate(cuts):
+            left = cut
+            (out := folder / f"{number}").mkdir()
+            with patch.context() as once, suppress(Killed):
+                once.setattr(os, "fsync", killed)  # each file is synced before it takes its place
+                write_files([file], vocabulary, split, 16, 42, out, size + number, workers, scratch)
+        (out := folder / "out").mkdir()
+        notes = {path: path.stat().st_mtime_ns for path in scratch.rglob("*.json")}
+        write_files([file], vocabulary, split, 16, 42, out, size, workers, scratch)
+        assert contents(out) == contents(whole)
+        assert notes.items() <= {path: path.stat().st_mtime_ns for path in notes}.items()
+
+
 @pytest.mark.parametrize("unit", ["story", "sequence"])
-def test_two_processes_write_the_same_bytes(tmp_path: Path, vocabulary: Path, unit: str) -> None:
+def test_two_processes_write_the_same_bytes(
+    tmp_path: Path, vocabulary: Path, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
     file = tmp_path / "text.txt"
     file.write_text(TEXT, encoding="utf-8")
     split = Split(unit=unit, validation=0.1, tuning=0.0)  # type: ignore[arg-type]
     alone, together = tmp_path / "alone", tmp_path / "together"
     alone.mkdir(), together.mkdir()
     write_files([file], vocabulary, split, 16, 42, alone)
+    monkeypatch.setattr(ncn.corpus.encode, "READ_BYTES", 1000)  # else it is little for two
     write_files([file], vocabulary, split, 16, 42, together, size=3000, workers=2)
     assert contents(alone) == contents(together)
     assert_digests(together)
