@@ -29,15 +29,14 @@ class Draw:
         val, tune = int(n * split.validation), int(n * split.tuning)
         self.sizes = {"train": n - val - tune, "val": val, "tune": tune}
         self._n, self._first_val, self._first_tune = n, n - val, n - val - tune
-        self._keys = None
-        self._listed: Parts | None = None
-        if split.unit != "tail":
-            self._keys = np.random.PCG64(seed).random_raw(ROUNDS)
+        self._listed = self._keys = None
         if n < LISTED if split.unit == "sequence" else split.unit == "story" and n <= HELD:
             self._listed = np.full(n, PARTS.index("train"), dtype=np.uint8)
             self._listed[self._first_tune :] = PARTS.index("tune")
             self._listed[self._first_val :] = PARTS.index("val")
             unshuffled(self._listed, seed)
+        elif split.unit != "tail":
+            self._keys = np.random.PCG64(seed).random_raw(ROUNDS)
 
     def between(self, first: int, end: int) -> Parts:
         """The parts of units [first, end)."""

@@ -18,11 +18,13 @@ Result = TypeVar("Result")
 CONTEXT = get_context("forkserver")
 
 
+MOST = 12  # of some 37 MB each, so that all of them and what starts them stay below 600 MB
+
+
 def cores() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many of them this process may use, up to MOST."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(MOST, there or 1)
 
 
 class _Failure(NamedTuple):
