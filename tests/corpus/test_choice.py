@@ -108,7 +108,7 @@ def test_choosing_among_many_stories_takes_a_byte_a_story(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_file, files = 200_000, 20
-    keys = np.random.default_rng(0).integers(0, 2**62, size=(files, a_file), dtype=KEY)
+    keys = np.random.default_rng(0).integers(0, 2**64 - 1, size=(files, a_file), dtype=KEY)
     keys[-1, :10] = keys[0, :10]
     for number, mine in enumerate(keys):
         mine.tofile(tmp_path / f"{number:06}.keys")

@@ -170,7 +170,7 @@ class Killed(BaseException):
     """What ends the process of a test."""
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     unit=st.sampled_from(["story", "sequence", "tail"]),
     size=st.integers(900, 9000),
