@@ -14,6 +14,7 @@ from ncn.common.errors import run_command
 from ncn.common.files import read_json, replacing_directory
 from ncn.common.paths import RAW, TOKENS
 from ncn.common.scratch import locked, scratch
+from ncn.common.stopping import said_of_interrupts
 from ncn.common.timing import timed
 from ncn.corpus.choice import choose_stories, in_words
 from ncn.corpus.encode import write_corpus
@@ -33,8 +34,13 @@ def main() -> None:
     params = load_params()
     files = text_files(RAW)
     unfinished = scratch() / f"tokenize-{work_key(params)}"
+    kept = "interrupted: what is done is kept, the same command goes on from there"
     # Another experiment with the same text may be at it.
-    with locked(unfinished, "tokenizes", math.inf), timed("tokenize"):
+    with (
+        locked(unfinished, "tokenizes", math.inf),
+        timed("tokenize"),
+        said_of_interrupts(kept),
+    ):
         with replacing_directory(TOKENS) as directory:
             corpus = count_stories(files, params.text, unfinished, cores())
             drawn = params.split.unit == "story" or params.tokenizer.vocabulary == "trained"

@@ -76,6 +76,15 @@ class StopSignals:
         self.received = self.received or number
 
 
+@contextmanager
+def said_of_interrupts(words: str) -> Iterator[None]:
+    """End the block with this line where somebody presses ^C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(signal.SIGINT, f"\n{words}") from None
+
+
 def die_with_parent() -> bool:
     """Ask for SIGTERM when the parent process ends; returns whether it has ended already.
 

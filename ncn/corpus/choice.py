@@ -6,10 +6,10 @@ import numpy as np
 
 from ncn.corpus import meta
 from ncn.corpus.ranges import EMPTY, Corpus, keys_files
-from ncn.corpus.split import LEFT_OUT, PARTS, Parts, choose_parts
+from ncn.corpus.split import LEFT_OUT, PARTS, Draw, Parts, draw_into
 from ncn.settings import Split
 from ncn.text.mending import FAULTS
-from ncn.text.repeats import repeated, shared
+from ncn.text.repeats import mark_repeats, shared
 from ncn.text.stories import begins_with_mark
 
 
@@ -27,23 +27,25 @@ def choose_stories(
             left out.
     """
     keys, n_stories = keys_files(scratch, len(corpus.ranges)), corpus.n_stories
-    again = repeated(keys, n_stories)
-    n_repeats, n_near = int(again.sum()), None
+    # A byte a story is held, and no more: first whether it repeats another, then its part.
+    parts = np.zeros(n_stories, dtype=np.uint8)
+    repeats = parts.view(np.bool_)
+    mark_repeats(keys, repeats)
+    n_repeats, n_near = int(np.count_nonzero(repeats)), None
     if corpus.text.repeats == "near":
-        again = repeated(keys, n_stories, near=True)
-        n_near = int(again.sum())
+        mark_repeats(keys, repeats, near=True)
+        n_near = int(np.count_nonzero(repeats))
     if corpus.text.repeats == "keep":
-        again[:] = False
-    kept = n_stories - int(again.sum())
-    parts = None
-    if drawn or kept < n_stories:
-        parts = np.full(n_stories, LEFT_OUT, dtype=np.uint8)
-        parts[~again] = choose_parts(kept, split, seed) if drawn else 0
+        repeats[:] = False
+    kept = n_stories - int(np.count_nonzero(repeats))
+    np.multiply(parts, LEFT_OUT, out=parts)
     in_train: dict[str, int | None] = dict.fromkeys(PARTS[1:])
-    if parts is not None and split.unit == "story":
+    if drawn:
+        draw_into(parts, Draw(kept, split, seed))
+    if drawn and split.unit == "story":
         for name in in_train:
             in_train[name] = shared(keys, parts, PARTS.index(name), PARTS.index("train"))
-    return parts, meta.Text(
+    return parts if drawn or kept < n_stories else None, meta.Text(
         files_with_bom=sum(map(begins_with_mark, corpus.files)),
         empty=corpus.found.get(EMPTY, 0),
         found={name: corpus.found.get(name, 0) for name in FAULTS},

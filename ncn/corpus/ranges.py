@@ -1,8 +1,9 @@
 """The corpus as token ids in scratch: range by range, each done once, by whichever process.
 
     SCRATCH/
-        ranges.json         the ranges, how many stories each has, and what was found in them
+        ranges.json         the ranges
         000000.keys         by which stories that repeat others are known
+        000000.found        how many stories the range has, and what was found in them
         000000.train        ids of the range's stories in a part, each followed by the end of text;
         000000.val ...      all in `train` where stories are not split
         000000.json         written when they are whole: of each segment, the tokens in each part
@@ -11,10 +12,10 @@ What is there is not done again, so that whatever ends the work, the same comman
 """
 
 import shutil
-import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ncn.common.errors import InputError, Interrupted
+from ncn.common.errors import InputError
 from ncn.common.files import read_json, replacing, write_json
 from ncn.common.progress import SPOKEN_OF, byte_bar, say
 from ncn.corpus.rows import TOKEN
@@ -37,6 +38,8 @@ from ncn.text.stories import RANGE_BYTES, Segment, is_story, ranges_of, stories_
 
 Range = Sequence[Segment]
 Counts = list[list[int]]  # of tokens, by segment and part
+MAX_WORDS = 1 << 18  # remembered by a process: some 50 MB
+ALL_WORDS = 1 << 19  # by all together
 EMPTY = "empty"  # in what was found: texts of white space only
 
 
@@ -75,20 +78,23 @@ def count_stories(
         InputError: text that cannot be read; names the file and the byte.
     """
     noted = scratch / "ranges.json"
-    if noted.exists():
-        cut, stories, found = read_json(noted)
-        ranges = [[Segment(*each) for each in range_] for range_ in cut]
-        return Corpus([*files], ranges, stories, found, text)
-    ranges = list(ranges_of(files, size))
-    stories = [0] * len(ranges)
-    faults: Counter[str] = Counter()
-    tasks = ((number, each, files, text, scratch) for number, each in enumerate(ranges))
-    with byte_bar(_bytes(ranges), "count stories", delay=1) as bar:
-        for number, n_stories, found in spread(_count, tasks, min(workers, len(ranges))):
-            stories[number] = n_stories
-            faults += found
+    if not noted.exists():
+        write_json(noted, list(ranges_of(files, size)))
+    ranges = [[Segment(*each) for each in range_] for range_ in read_json(noted)]
+    numbers = range(len(ranges))
+    todo = [number for number in numbers if not _found_file(scratch, number).exists()]
+    tasks = (
+        (number, ranges[number], _files_of(ranges[number], files), text, scratch) for number in todo
+    )
+    total, left = _bytes(ranges), _bytes([ranges[number] for number in todo])
+    with byte_bar(total, "count stories", initial=total - left, delay=1) as bar:
+        for number in spread(_count, tasks, min(workers, len(todo))):
             bar.update(_bytes([ranges[number]]))
-    write_json(noted, [ranges, stories, faults])
+    stories, faults = [], Counter[str]()
+    for number in numbers:
+        n_stories, found = read_json(_found_file(scratch, number))
+        stories.append(n_stories)
+        faults.update(found)
     return Corpus([*files], ranges, stories, dict(faults), text)
 
 
@@ -106,19 +112,20 @@ def encode_ranges(
 
     Raises:
         InputError: a story cannot be encoded, or there is no room; the same command goes on.
-        Interrupted: by ^C; what is done stays.
     """
     begins = np.cumsum([0, *corpus.stories])
     numbers = range(len(corpus.ranges))
     todo = [number for number in numbers if not _counts_file(scratch, number).exists()]
+    workers = max(1, min(workers, len(todo)))
     tasks = (
         (
             number,
             corpus.ranges[number],
             None if parts is None else parts[begins[number] : begins[number + 1]].tobytes(),
-            corpus.files,
+            _files_of(corpus.ranges[number], corpus.files),
             corpus.text.mended,
             vocabulary,
+            min(MAX_WORDS, ALL_WORDS // workers),
             scratch,
         )
         for number in todo
@@ -126,28 +133,20 @@ def encode_ranges(
     total, left = _bytes(corpus.ranges), _bytes([corpus.ranges[number] for number in todo])
     checked, start = False, time.monotonic()
     with byte_bar(total, "tokenize", initial=total - left) as bar:
-        try:
-            for number, n_tokens in spread(_encode, tasks, min(workers, len(todo))):
-                size = _bytes([corpus.ranges[number]])
-                if not checked:
-                    seconds = (time.monotonic() - start) * (left - size) / size / workers
-                    token_bytes = n_tokens * TOKEN.itemsize / size
-                    _check_room(token_bytes, total, left - size, seconds, scratch)
-                    checked = True
-                bar.update(size)
-        except KeyboardInterrupt:
-            done = sum(_counts_file(scratch, number).exists() for number in numbers)
-            raise Interrupted(
-                signal.SIGINT,
-                f"\ninterrupted: {done} of {len(numbers)} ranges of text are encoded;"
-                " the same command goes on from there",
-            ) from None
+        for number, n_tokens in spread(_encode, tasks, workers):
+            size = _bytes([corpus.ranges[number]])
+            if not checked:
+                seconds = (time.monotonic() - start) * (left - size) / size / workers
+                token_bytes = n_tokens * TOKEN.itemsize / size
+                _check_room(token_bytes, total, left - size, seconds, scratch)
+                checked = True
+            bar.update(size)
     return [read_json(_counts_file(scratch, number)) for number in numbers]
 
 
-def stream_files(scratch: Path, n_ranges: int, part: str) -> list[Path]:
-    """The ids of a part, in order."""
-    return [_ids_file(scratch, number, part) for number in range(n_ranges)]
+def ids_file(scratch: Path, number: int, part: str) -> Path:
+    """The ids of a part in the range of this number."""
+    return scratch / f"{number:06}.{part}"
 
 
 def keys_files(scratch: Path, n_ranges: int) -> list[Path]:
@@ -156,62 +155,66 @@ def keys_files(scratch: Path, n_ranges: int) -> list[Path]:
 
 
 def _count(
-    number: int, segments: Range, files: Sequence[Path], text: Text, scratch: Path
-) -> tuple[int, int, Counter[str]]:
-    """Write the keys of a range; returns its number, its stories and what was found in them."""
+    number: int, segments: Range, files: Mapping[int, Path], text: Text, scratch: Path
+) -> int:
+    """Write the keys of a range, its stories and what was found in them; returns its number."""
     found: Counter[str] = Counter()
-    keys, near = [], text.repeats == "near"
+    n_stories, keys, near = 0, bytearray(), text.repeats == "near"
     for each in texts_in(segments, files):
         if not is_story(each):
             found[EMPTY] += 1
             continue
         found.update(faults_of(each))
         story = mended(each, text.mended)
-        keys.append([key_of(story), *(near_keys(story) if near else ())])
+        keys += keys_bytes(key_of(story), near_keys(story) if near else ())
+        n_stories += 1
     with replacing(_keys_file(scratch, number), "wb") as file:
-        file.write(keys_bytes(keys))
-    return number, len(keys), found
+        file.write(keys)
+    write_json(_found_file(scratch, number), [n_stories, found])
+    return number
 
 
 def _encode(
     number: int,
     segments: Range,
     parts: bytes | None,
-    files: Sequence[Path],
+    files: Mapping[int, Path],
     mend: Sequence[str],
     vocabulary: Path,
+    words: int,
     scratch: Path,
 ) -> tuple[int, int]:
     """Write the ids of a range; returns its number and how many they are."""
-    encoder, end = _encoder(vocabulary)
-    ids: list[list[bytes]] = [[] for _ in PARTS]
+    encoder, end = _encoder(vocabulary, words)
     counts = [[0] * len(PARTS) for _ in segments]
     story_parts = iter(parts) if parts is not None else None
-    for segment, n_tokens in zip(segments, counts, strict=True):
-        for story in stories_in([segment], files):
-            place = next(story_parts) if story_parts else 0
-            if place == LEFT_OUT:
-                continue
-            try:
-                encoded = encoder.encode(mended(story, mend))
-            except InputError as error:
-                raise InputError(
-                    f"{files[segment.file]}: the story {story[:40]!r} has {error}"
-                ) from None
-            ids[place] += [encoded, end]
-            n_tokens[place] += len(encoded) // TOKEN.itemsize + 1
-    for part, pieces in zip(PARTS, ids, strict=True):
-        with replacing(_ids_file(scratch, number, part), "wb") as file:
-            file.writelines(pieces)
+    with ExitStack() as opened:
+        ids = [
+            opened.enter_context(replacing(ids_file(scratch, number, part), "wb")) for part in PARTS
+        ]
+        for segment, n_tokens in zip(segments, counts, strict=True):
+            for story in stories_in([segment], files):
+                place = next(story_parts) if story_parts else 0
+                if place == LEFT_OUT:
+                    continue
+                try:
+                    encoded = encoder.encode(mended(story, mend))
+                except InputError as error:
+                    raise InputError(
+                        f"{files[segment.file]}: the story {story[:40]!r} has {error}"
+                    ) from None
+                ids[place].write(encoded)
+                ids[place].write(end)
+                n_tokens[place] += len(encoded) // TOKEN.itemsize + 1
     write_json(_counts_file(scratch, number), counts)
     return number, sum(map(sum, counts))
 
 
 @cache
-def _encoder(vocabulary: Path) -> tuple[WordEncoder, bytes]:
+def _encoder(vocabulary: Path, words: int) -> tuple[WordEncoder, bytes]:
     """The encoder of this process, and the end of text as it writes it."""
     tokenizer = load_tokenizer(vocabulary)
-    return WordEncoder(tokenizer), np.array([tokenizer.end_of_text], TOKEN).tobytes()
+    return WordEncoder(tokenizer, words), np.array([tokenizer.end_of_text], TOKEN).tobytes()
 
 
 def _check_room(token_bytes: float, total: int, left: int, seconds: float, scratch: Path) -> None:
@@ -227,17 +230,22 @@ def _check_room(token_bytes: float, total: int, left: int, seconds: float, scrat
         )
 
 
+def _files_of(segments: Range, files: Sequence[Path]) -> dict[int, Path]:
+    """Those that a worker needs: of a corpus of many, it is told no others."""
+    return {segment.file: files[segment.file] for segment in segments}
+
+
 def _bytes(ranges: Sequence[Range]) -> int:
     """Of text."""
     return sum(segment.end - segment.start for segments in ranges for segment in segments)
 
 
-def _ids_file(scratch: Path, number: int, part: str) -> Path:
-    return scratch / f"{number:06}.{part}"
-
-
 def _keys_file(scratch: Path, number: int) -> Path:
     return scratch / f"{number:06}.keys"
+
+
+def _found_file(scratch: Path, number: int) -> Path:
+    return scratch / f"{number:06}.found"
 
 
 def _counts_file(scratch: Path, number: int) -> Path:

@@ -5,7 +5,8 @@ and GPT-2's own go through the same loader.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import tiktoken
@@ -16,6 +17,7 @@ from ncn.common.files import read_json, write_json, write_text
 from ncn.settings import END_OF_TEXT, MAX_VOCABULARY
 
 GPT2_VOCABULARY = 50_257  # tokens of its own vocabulary
+_LONG_RUN = re.compile(r"\S{10000}|\s{10000}")  # of characters; no word that comes again is so long
 
 
 def byte_symbols() -> dict[str, int]:
@@ -137,7 +139,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, directory: str | Path
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    pieces = (piece for text in texts for piece in _without_long_runs(text))
+    tokenizer.train_from_iterator(pieces, trainer)
     merges = [tuple(merge) for merge in json.loads(tokenizer.to_str())["model"]["merges"]]
     tokens = [*byte_symbols(), *("".join(merge) for merge in merges), END_OF_TEXT]
     if len(tokens) != vocab_size:
@@ -148,3 +151,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, directory: str | Path
     write_json(Path(directory) / "vocab.json", {token: i for i, token in enumerate(tokens)})
     lines = ["#version: 0.2", *(" ".join(merge) for merge in merges), ""]
     write_text(Path(directory) / "merges.txt", "\n".join(lines))
+
+
+def _without_long_runs(text: str) -> Iterator[str]:
+    """A text in pieces: training takes the square of the length of a word, or of a gap."""
+    start = 0
+    for run in _LONG_RUN.finditer(text):
+        yield text[start : run.end()]
+        start = run.end()
+    yield text[start:]

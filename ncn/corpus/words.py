@@ -4,10 +4,11 @@ GPT-2's pattern never puts a token across the border between a character and the
 it, and takes no heed of what stands before. So a story that is cut in front of blanks has the ids
 of its pieces, one after another. A text of few distinct words, as stories are, then costs a lookup
 a word, about half of what tiktoken takes. Where words hardly come again, tiktoken encodes stories
-whole.
+whole. A long story is cut, at such borders too, so that its words are not all held at once.
 """
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -20,21 +21,28 @@ WHITE_SPACE = frozenset(
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
-MAX_WORDS = 1 << 18  # remembered: some 50 MB
 MAX_WORD = 64  # characters; a longer one hardly comes again
 RARE = 0.2  # the share of words unknown to a full memory from which on it does not pay
 PAUSE = 16  # stories that are then encoded whole before the next is tried
 # tiktoken fails in a run of white space of some 300,000, and takes a second for a word of 10^6.
 MAX_RUN = 100_000
-RUNS = re.compile(f"[{''.join(WHITE_SPACE)}]+|[^{''.join(WHITE_SPACE)}]+")
+PIECE = 1 << 16  # characters, more to the next border
+_WHITE = "".join(sorted(WHITE_SPACE))
+_RUNS = re.compile(f"[{_WHITE}]+|[^{_WHITE}]+")
+_BORDER = re.compile(f"(?<=[^{_WHITE}])(?=[{_WHITE}])")
 
 
 class WordEncoder:
-    """What `tokenizer` makes of stories, as bytes of little-endian uint16."""
+    """What `tokenizer` makes of stories, as bytes of little-endian uint16.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    Args:
+        tokenizer: that encodes what is not known.
+        words: that are remembered at most, some 200 bytes each.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, words: int) -> None:
         self._tokenizer = tokenizer
-        self._words = _Words(self)
+        self._words = _Words(self, words)
         self._pause = 0
 
     def encode(self, story: str) -> bytes:
@@ -43,6 +51,9 @@ class WordEncoder:
         Raises:
             InputError: it has a run of characters that is too long to be a word or a gap.
         """
+        return b"".join(map(self._piece, _pieces(story)))
+
+    def _piece(self, story: str) -> bytes:
         first, *words = story.split(" ")
         if not words or _ends_white(first) or self._pause:
             self._pause = max(0, self._pause - 1)
@@ -59,12 +70,15 @@ class WordEncoder:
 
     def ids(self, text: str) -> bytes:
         """The ids of a text, by tiktoken."""
-        if len(text) > MAX_RUN and (run := max(RUNS.findall(text), key=len)) and len(run) > MAX_RUN:
-            what = "of white space" if run[0] in WHITE_SPACE else "without white space"
-            raise InputError(
-                f"a run of {len(run):,} characters {what}, beginning {run[:20]!r}; at most"
-                f" {MAX_RUN:,} are encoded: break it up, or leave it out"
-            )
+        if len(text) > MAX_RUN:
+            start, end = max((run.span() for run in _RUNS.finditer(text)), key=_length)
+            if end - start > MAX_RUN:
+                what = "of white space" if text[start] in WHITE_SPACE else "without white space"
+                raise InputError(
+                    f"a run of {end - start:,} characters {what}, beginning"
+                    f" {text[start : min(end, start + 20)]!r}; at most {MAX_RUN:,} are encoded:"
+                    " break it up, or leave it out"
+                )
         return np.array(self._tokenizer.encode(text), dtype=TOKEN).tobytes()
 
 
@@ -75,20 +89,32 @@ class _GapError(Exception):
 class _Words(dict[str, bytes]):
     """The ids of a word with a blank before it."""
 
-    def __init__(self, encoder: WordEncoder) -> None:
+    def __init__(self, encoder: WordEncoder, most: int) -> None:
         super().__init__()
-        self._encoder = encoder
+        self._encoder, self._most = encoder, most
         self.unknown = 0  # words asked for that were not there, and had no room
 
     def __missing__(self, word: str) -> bytes:
         if not word or _ends_white(word):
             raise _GapError
         ids = self._encoder.ids(" " + word)
-        if len(self) < MAX_WORDS and len(word) <= MAX_WORD:
+        if len(self) < self._most and len(word) <= MAX_WORD:
             self[word] = ids
         else:
             self.unknown += 1
         return ids
+
+
+def _pieces(story: str) -> Iterator[str]:
+    start = 0
+    while border := _BORDER.search(story, start + PIECE):
+        yield story[start : border.start()]
+        start = border.start()
+    yield story[start:]
+
+
+def _length(span: tuple[int, int]) -> int:
+    return span[1] - span[0]
 
 
 def _ends_white(text: str) -> bool:

@@ -3,6 +3,10 @@
 The digest names the part file. What has arrived stays there when a connection, a run or the
 machine breaks, and the next run, from whichever address, asks only for what is missing.
 
+Several files come at once, as through huggingface_hub's own snapshot_download. A file comes over
+one connection: what has arrived of it is then its beginning, so that its length alone says where to
+go on, after whatever end.
+
 Files of a hub come through huggingface_hub: its HEAD request, token, errors, retries and resuming
 GET. Its hf_hub_download would start over after a broken run: since huggingface_hub 2 each run
 writes to a file of its own. Any other address is a mirror, read with requests.
@@ -12,11 +16,12 @@ import fcntl
 import hashlib
 import os
 import shutil
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from threading import Event
 from typing import IO, Any, BinaryIO, cast
 
 import requests
@@ -38,6 +43,7 @@ from ncn.sources.hub_client import (
 
 PIECE_BYTES = 1 << 16  # a connection that breaks takes a piece that is not whole with it
 HASHED_BYTES = 1 << 20  # between two steps of a bar
+FILES_AT_ONCE = 8  # as many as snapshot_download
 TIMEOUT_S = (10, 60)  # of a mirror: to connect; without a byte
 ATTEMPTS = 5  # in a row that bring nothing new
 RETRY_WAIT_S = 1.0
@@ -75,15 +81,18 @@ class Remote:
 class _Bounded:
     """A part file that takes no more than the file can have: a body may never end, or unpack.
 
-    Nor the same again and again, from a server that begins anew whenever it breaks off.
+    Nor the same again and again, from a server that begins anew whenever it breaks off. Nor any
+    more once `stop` is set.
     """
 
-    def __init__(self, out: IO[bytes], file: Remote) -> None:
-        self._out, self._file = out, file
+    def __init__(self, out: IO[bytes], file: Remote, stop: Event) -> None:
+        self._out, self._file, self._stop = out, file, stop
         self._most = file.bytes or MOST_BYTES
         self._came = 0
 
     def write(self, content: bytes) -> int:
+        if self._stop.is_set():
+            raise _StoppedError
         if self._out.tell() + len(content) > self._most:
             known = f"the {self._most} bytes that {self._file.setting} pins"
             unknown = f"{self._most:,} bytes: set {self._file.setting}.bytes if it is so long"
@@ -102,6 +111,10 @@ class _Bounded:
 
     def __getattr__(self, name: str) -> Any:  # seek, tell, truncate: as the file
         return getattr(self._out, name)
+
+
+class _StoppedError(Exception):
+    """Another file could not be had, or somebody pressed ^C."""
 
 
 class _InterruptedError(Exception):
@@ -130,7 +143,21 @@ def downloaded(files: Sequence[Remote], scratch: Path) -> Iterator[list[Path]]:
             ) from None
         parts = [scratch / f"{file.sha256}.part" for file in files]
         _check_room(files, parts)
-        yield [_complete(file, part) for file, part in zip(files, parts, strict=True)]
+        _complete_all(dict(zip(parts, files, strict=True)))
+        yield parts
+
+
+def _complete_all(files: Mapping[Path, Remote]) -> None:
+    """Receive every file into its part, several at once; the first that cannot be had ends all."""
+    stop = Event()
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        try:
+            for done in as_completed([pool.submit(_complete, files[p], p, stop) for p in files]):
+                done.result()
+        except BaseException:
+            stop.set()  # what has arrived of the others stays
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _check_room(files: Sequence[Remote], parts: Sequence[Path]) -> None:
@@ -145,15 +172,15 @@ def _check_room(files: Sequence[Remote], parts: Sequence[Path]) -> None:
         say(f"{words}; with its tokens, a text takes about twice its size at the height")
 
 
-def _complete(file: Remote, part: Path) -> Path:
+def _complete(file: Remote, part: Path, stop: Event) -> None:
     """Receive what `part` lacks and check the whole; what is not the pinned file is removed."""
     if part.exists() and _size(part) >= (file.wanted or 0):
         # An earlier run stopped after this file and before the others.
         if _digest(part, file) == file.sha256:
-            return part
+            return
         if file.wanted:  # as long as the file, and another
             part.unlink()
-    _receive(file, part)
+    _receive(file, part, stop)
     if file.first_bytes and _size(part) > file.first_bytes:  # from a server that knows no ranges
         os.truncate(part, file.first_bytes)
     found = _digest(part, file)
@@ -164,7 +191,6 @@ def _complete(file: Remote, part: Path) -> Path:
             f"{file.address}: sha256 {found} of {size} bytes is not the {file.sha256}"
             f" that {file.setting} pins; removed, the next run starts afresh"
         )
-    return part
 
 
 def _digest(part: Path, file: Remote) -> str:
@@ -177,14 +203,14 @@ def _digest(part: Path, file: Remote) -> str:
     return digest.hexdigest()
 
 
-def _receive(file: Remote, part: Path) -> None:
+def _receive(file: Remote, part: Path, stop: Event) -> None:
     """Append to `part` what it lacks, over as many connections as that takes."""
     receive = _from_hub if file.page else _from_mirror
     failures = 0
     while True:
         before = _size(part)
         try:
-            return receive(file, part)
+            return receive(file, part, stop)
         except _InterruptedError as error:
             arrived = _size(part)
             if arrived == 0:
@@ -197,10 +223,11 @@ def _receive(file: Remote, part: Path) -> None:
                     f"{file.address} broke off after {arrived / 1e6:.1f} MB ({error}):"
                     " the same command goes on from there"
                 ) from None
-            time.sleep(RETRY_WAIT_S)
+            if stop.wait(RETRY_WAIT_S):
+                raise _StoppedError from None
 
 
-def _from_hub(file: Remote, part: Path) -> None:
+def _from_hub(file: Remote, part: Path, stop: Event) -> None:
     """Append the rest with huggingface_hub, which repeats what breaks and keeps the token home."""
     # The library holds 10 MB in memory before it writes them, and a kill would lose those.
     constants.DOWNLOAD_CHUNK_SIZE = PIECE_BYTES
@@ -214,7 +241,7 @@ def _from_hub(file: Remote, part: Path) -> None:
         with open(part, "ab") as out:
             http_get(
                 file.url,  # not where it led: a signed address expires before a long download ends
-                cast(BinaryIO, _Bounded(out, file)),
+                cast(BinaryIO, _Bounded(out, file, stop)),
                 resume_size=out.tell(),
                 headers=build_hf_headers(headers=UNCOMPRESSED | _up_to(file.first_bytes)),
                 expected_size=file.wanted,
@@ -236,7 +263,7 @@ def _from_hub(file: Remote, part: Path) -> None:
         ) from None
 
 
-def _from_mirror(file: Remote, part: Path) -> None:
+def _from_mirror(file: Remote, part: Path, stop: Event) -> None:
     """Append the rest; from the start where the server does not go on where `part` ends."""
     have = _size(part)
     headers = UNCOMPRESSED | ({"Range": f"bytes={have}-"} if have else {})
@@ -246,7 +273,7 @@ def _from_mirror(file: Remote, part: Path) -> None:
             elsewhere = status == 206 and not range_.startswith(f"bytes {have}-")
             if have and (elsewhere or status == 416):
                 part.unlink()
-                return _from_mirror(file, part)
+                return _from_mirror(file, part, stop)
             if status not in (200, 206):
                 advice = (
                     f"try again later{KEPT}" if try_later(status) else f"check {file.setting}.url"
@@ -269,7 +296,7 @@ def _from_mirror(file: Remote, part: Path) -> None:
                 open(part, "ab" if start else "wb") as opened,
                 byte_bar(total, PurePosixPath(file.place).name, initial=start) as bar,
             ):
-                out = _Bounded(opened, file)
+                out = _Bounded(opened, file, stop)
                 for piece in response.iter_content(PIECE_BYTES):
                     out.write(piece)
                     bar.update(len(piece))

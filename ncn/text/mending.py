@@ -34,7 +34,9 @@ MOJIBAKE = re.compile(
 )
 QUOTES = str.maketrans("‘’‚‛“”„‟", "''''\"\"\"\"")
 _QUOTE = re.compile("[‘’‚‛“”„‟]")
-_BEHIND, _WITHIN = re.compile(r"[ \t]+(?=\n|\Z)"), re.compile(r"(?<=\S)[ \t]{2,}(?=\S)")
+# Of a run of blanks only its first begins a match: else a long run takes the square of its length.
+_BEHIND = re.compile(r"(?<![ \t])[ \t]+(?=\n|\Z)")
+_WITHIN = re.compile(r"(?<=\S)[ \t]{2,}(?=\S)")
 _EMPTY_LINES = re.compile(r"\n{3,}")
 
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 KEY = np.dtype("<u8")
 RUN = 5  # words
 BANDS, ROWS_A_BAND = 4, 8
-BUCKET = 1 << 22  # keys held at once, about 100 MB with their places
+BUCKET = 1 << 20  # keys held at once, about 60 MB with their places
+RUNS_AT_ONCE = 1 << 14  # of a story, 8 MB of hashes
 _WORD = re.compile(r"\w+")
 _DRAWN = np.random.default_rng(0).integers(1, 2**63, size=(3, BANDS * ROWS_A_BAND), dtype=np.uint64)
 _FACTORS, _TERMS = _DRAWN[0] * np.uint64(2) + np.uint64(1), _DRAWN[1]
@@ -38,15 +39,19 @@ def key_of(story: str) -> int:
 
 def near_keys(story: str) -> NDArray[np.uint64]:
     """What a story has in common with near repeats, one key a band, [BANDS]."""
-    words = [zlib.crc32(word.encode()) for word in _WORD.findall(story.lower())]
-    padded = np.array(words + [0] * max(0, RUN - len(words)), dtype=np.uint64)
-    n_runs = len(padded) - RUN + 1
-    runs = sum(padded[i : i + n_runs] * _PLACES[i] for i in range(RUN))
-    hashes = _mixed(np.asarray(runs)[:, None] * _FACTORS + _TERMS)  # [runs, BANDS x ROWS_A_BAND]
-    smallest = hashes.min(axis=0).reshape(BANDS, ROWS_A_BAND)
+    found = (zlib.crc32(word[0].encode()) for word in _WORD.finditer(story.lower()))
+    words = np.fromiter(found, dtype=np.uint64)
+    padded = np.pad(words, (0, max(0, RUN - len(words))))
+    smallest = np.full(BANDS * ROWS_A_BAND, 2**64 - 1, dtype=np.uint64)
+    for first in range(0, len(padded) - RUN + 1, RUNS_AT_ONCE):
+        some = padded[first : first + RUNS_AT_ONCE + RUN - 1]
+        n_runs = len(some) - RUN + 1
+        runs = sum(some[i : i + n_runs] * _PLACES[i] for i in range(RUN))
+        hashes = _mixed(np.asarray(runs)[:, None] * _FACTORS + _TERMS)  # [runs, len(smallest)]
+        np.minimum(smallest, hashes.min(axis=0), out=smallest)
     keys = np.arange(BANDS, dtype=np.uint64)
-    for row in range(ROWS_A_BAND):
-        keys = _mixed(keys ^ smallest[:, row])
+    for of_row in smallest.reshape(BANDS, ROWS_A_BAND).T:
+        keys = _mixed(keys ^ of_row)
     return keys
 
 
@@ -57,18 +62,16 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(32))
 
 
-def repeated(files: Sequence[Path], n_stories: int, near: bool = False) -> NDArray[np.bool_]:
-    """Of each story, whether an earlier one is the same, or `near` the same.
+def mark_repeats(files: Sequence[Path], repeats: NDArray[np.bool_], near: bool = False) -> None:
+    """Mark each story of which an earlier one is the same.
 
     Args:
         files: the keys of the corpus, see `keys_bytes`, in order.
-        n_stories: of the corpus.
-        near: the keys of near repeats count too; they have to be there.
+        repeats: of each story, [stories]; what is marked stays so.
+        near: the keys of near repeats alone count; they have to be there.
     """
-    found = np.zeros(n_stories, dtype=np.bool_)
-    for same in _groups(files, n_stories, range(1 + BANDS) if near else [0]):
-        found[same.stories[1:][same.follows]] = True
-    return found
+    for same in _groups(files, len(repeats), range(1, 1 + BANDS) if near else [0]):
+        repeats[same.stories[1:][same.follows]] = True
 
 
 def shared(files: Sequence[Path], parts: NDArray[np.uint8], ours: int, theirs: int) -> int:
@@ -83,9 +86,9 @@ def shared(files: Sequence[Path], parts: NDArray[np.uint8], ours: int, theirs: i
     return total
 
 
-def keys_bytes(keys: Sequence[Sequence[int]]) -> bytes:
-    """The keys of a range of stories, as `repeated` and `shared` read them."""
-    return np.array(keys, dtype=KEY).tobytes()
+def keys_bytes(key: int, near: Iterable[int] = ()) -> bytes:
+    """The keys of a story, as `mark_repeats` and `shared` read those of a range of them."""
+    return np.array([key, *near], dtype=KEY).tobytes()
 
 
 class _Sorted(NamedTuple):

@@ -8,7 +8,7 @@ A corpus is read range by range: about so many bytes that begin and end with a s
 of several. Nothing longer is held, however long the corpus is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +16,12 @@ from typing import NamedTuple
 from ncn.common.errors import InputError
 from ncn.settings import END_OF_TEXT
 
-READ_BYTES = 1 << 22
+READ_BYTES = 1 << 20
 MAX_STORY_BYTES = 1 << 24
 RANGE_BYTES = 1 << 24
 DELIMITER = END_OF_TEXT.encode()
 PIECE_BYTES = 4096
+Files = Sequence[Path] | Mapping[int, Path]  # by their number in the corpus
 BOM = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()  # what some editors begin a file with: no text
 
 
@@ -87,12 +88,12 @@ def ranges_of(files: Sequence[Path], size: int = RANGE_BYTES) -> Iterator[list[S
         yield gathered
 
 
-def stories_in(segments: Sequence[Segment], files: Sequence[Path]) -> Iterator[str]:
+def stories_in(segments: Sequence[Segment], files: Files) -> Iterator[str]:
     """The stories of a range, see `read_stories`."""
     return filter(is_story, texts_in(segments, files))
 
 
-def texts_in(segments: Sequence[Segment], files: Sequence[Path]) -> Iterator[str]:
+def texts_in(segments: Sequence[Segment], files: Files) -> Iterator[str]:
     """What stands before each delimiter, or piece of a document, of white space only or not."""
     for segment in segments:
         path = files[segment.file]
@@ -146,15 +147,20 @@ def _stories(path: Path, start: int, end: int) -> Iterator[tuple[bytes, int]]:
             left -= len(block)
             *pieces, rest = (rest + block).split(DELIMITER)
             for piece in pieces:
+                _check_length(piece, path, start)
                 yield piece, start
                 start += len(piece) + len(DELIMITER)
-            if len(rest) > MAX_STORY_BYTES:
-                raise InputError(
-                    f"{path}: more than {MAX_STORY_BYTES:,} bytes without {END_OF_TEXT} from byte"
-                    f" {start} on: end each story with it; a file without any is cut into pieces"
-                )
+            _check_length(rest, path, start)
     if rest.strip():  # else nothing that a delimiter would end
         yield rest, start
+
+
+def _check_length(story: bytes, path: Path, start: int) -> None:
+    if len(story) > MAX_STORY_BYTES:
+        raise InputError(
+            f"{path}: more than {MAX_STORY_BYTES:,} bytes without {END_OF_TEXT} from byte"
+            f" {start} on: end each story with it; a file without any is cut into pieces"
+        )
 
 
 def _pieces(path: Path, start: int, end: int) -> Iterator[tuple[bytes, int]]:

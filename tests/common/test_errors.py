@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ncn.common.errors import InputError, run_command
+from ncn.common.errors import InputError, Interrupted, run_command
 from ncn.common.files import read_json, replacing, replacing_directory, write_json
+from ncn.common.stopping import said_of_interrupts
 from ncn.model import build_model, save_model
 from ncn.settings import Params
 from tests.conftest import PARAMS, ROOT
@@ -29,6 +30,14 @@ runpy.run_module("stages.train", run_name="__main__", alter_sys=True)
 
 def fails(message: str) -> None:
     raise InputError(message)
+
+
+def test_an_interrupt_can_say_that_what_is_done_is_kept() -> None:
+    with (
+        pytest.raises(Interrupted, match="the same command goes on"),
+        said_of_interrupts("interrupted: the same command goes on"),
+    ):
+        raise KeyboardInterrupt
 
 
 def test_bad_input_is_one_line_and_status_1() -> None:

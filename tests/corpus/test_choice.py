@@ -1,16 +1,21 @@
 """What is left out and mended of a text, what is said of it, and that the rows are the rest."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ncn.corpus.choice import in_words
+import ncn.corpus.split
+import ncn.text.repeats
+from ncn.corpus.choice import choose_stories, in_words
 from ncn.corpus.meta import Meta, read_meta
+from ncn.corpus.ranges import Corpus
 from ncn.corpus.rows import open_rows
 from ncn.corpus.split import PARTS
 from ncn.corpus.tokenizer import load_tokenizer
 from ncn.settings import END_OF_TEXT, Split
+from ncn.text.repeats import KEY
 from ncn.text.stories import BOM
 from tests.corpus.vocabulary import AS_IT_IS, write_files
 
@@ -97,3 +102,26 @@ def test_near_repeats_are_left_out_on_request(tmp_path: Path, vocabulary: Path) 
     meta = made(tmp_path, vocabulary, stories, repeats="near")
     assert (meta.text.repeats, meta.text.near_repeats) == (1, 2)
     assert meta.stories == 101
+
+
+def test_choosing_among_many_stories_takes_a_byte_a_story(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_file, files = 200_000, 20
+    keys = np.random.default_rng(0).integers(0, 2**64 - 1, size=(files, a_file), dtype=KEY)
+    keys[-1, :10] = keys[0, :10]
+    for number, mine in enumerate(keys):
+        mine.tofile(tmp_path / f"{number:06}.keys")
+    monkeypatch.setattr(ncn.corpus.split, "AT_ONCE", 1 << 15)
+    monkeypatch.setattr(ncn.text.repeats, "BUCKET", 1 << 16)
+    text = AS_IT_IS.model_copy(update={"repeats": "exact"})
+    corpus = Corpus([], [[] for _ in keys], [a_file] * files, {}, text)
+    split = Split(unit="story", validation=0.1, tuning=0.0)
+    tracemalloc.start()
+    parts, found = choose_stories(corpus, split, 42, tmp_path, drawn=True)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.repeats, found.left_out, found.val_in_train) == (10, 10, 0)
+    assert parts is not None
+    assert np.bincount(parts).tolist()[:2] == [3_599_991, 399_999]
+    assert taken < 4_000_000 + 12_000_000  # a bucket of keys, and a file of them

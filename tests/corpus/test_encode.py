@@ -1,7 +1,9 @@
 """Tokens on disk: lossless, split without overlap, refused when damaged."""
 
+import os
 import re
 import shutil
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,10 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ncn.corpus.encode
+import ncn.corpus.rows
 from ncn.common.errors import InputError
 from ncn.corpus import ranges
+from ncn.corpus.meta import read_meta
 from ncn.corpus.rows import open_rows, open_tasks
-from ncn.corpus.split import PARTS, choose_parts
+from ncn.corpus.split import PARTS, Draw
 from ncn.corpus.tokenizer import load_tokenizer
 from ncn.settings import END_OF_TEXT, Split
 from ncn.text.stories import read_stories
@@ -79,7 +84,7 @@ def test_a_rows_task_is_the_file_that_it_begins_in(
     for file, text in zip(files, texts, strict=True):
         file.write_text(text)
     split = Split(unit=unit, validation=0.3, tuning=0.2)  # type: ignore[arg-type]
-    parts = choose_parts(211, split, 42)
+    parts = Draw(211, split, 42).between(0, 211)
     tokenizer = load_tokenizer(vocabulary)
     meta = write_files(files, vocabulary, split, 16, 42, tmp_path)
     assert meta.tasks == 4
@@ -119,17 +124,28 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-@settings(max_examples=8)
+def assert_digests(folder: Path) -> None:
+    """Those of meta.json are those of the files."""
+    meta, found = read_meta(folder), contents(folder)
+    digests = [sha256(found[f"{p}.{k}"]).hexdigest() for k in ("bin", "tasks") for p in meta.parts]
+    assert meta.digest == sha256("".join(digests).encode()).hexdigest()
+    for part in meta.parts:  # each block's
+        assert len(open_rows(folder, part)) == len(open_tasks(folder, part))
+
+
+@settings(max_examples=5)
 @given(
     unit=st.sampled_from(["story", "sequence", "tail"]),
-    sizes=st.tuples(st.integers(300, 9000), st.integers(300, 9000)),
+    sizes=st.tuples(st.integers(700, 9000), st.integers(700, 9000)),
     lost=st.sets(st.integers(0, 60), max_size=30),
+    blocks=st.sampled_from([7, 100]),
 )
 def test_ranges_of_any_size_and_work_lost_anywhere_give_the_same_bytes(
-    vocabulary: Path, unit: str, sizes: tuple[int, int], lost: set[int]
+    vocabulary: Path, unit: str, sizes: tuple[int, int], lost: set[int], blocks: int
 ) -> None:
     split = Split(unit=unit, validation=0.1, tuning=0.1)  # type: ignore[arg-type]
-    with TemporaryDirectory() as temporary:
+    with TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ncn.corpus.rows, "BLOCK_ROWS", blocks)
         folder = Path(temporary)
         files = [folder / "a.txt", folder / "b.txt", folder / "document.txt"]
         for file, text in zip(files, (TEXT[:9000], TEXT[9000:12000], "word " * 3000), strict=True):
@@ -143,24 +159,80 @@ def test_ranges_of_any_size_and_work_lost_anywhere_give_the_same_bytes(
         scratch.mkdir()
         write_files(files, vocabulary, split, 16, 42, second, sizes[1], scratch=scratch)
         for number in lost:  # as if killed before these were whole
-            (scratch / f"{number:06}.json").unlink(missing_ok=True)
-            (scratch / f"{number:06}.train").unlink(missing_ok=True)
+            for kind in ("json", "train") if number % 2 else ("found", "keys"):
+                (scratch / f"{number:06}.{kind}").unlink(missing_ok=True)
         write_files(files, vocabulary, split, 16, 42, second, sizes[1], scratch=scratch)
         assert contents(whole) == contents(first) == contents(second)
+        assert_digests(whole)
 
 
-def test_two_processes_write_the_same_bytes(tmp_path: Path, vocabulary: Path) -> None:
+class Killed(BaseException):
+    """What ends the process of a test."""
+
+
+@settings(max_examples=8)
+@given(
+    unit=st.sampled_from(["story", "sequence", "tail"]),
+    size=st.integers(900, 9000),
+    block=st.sampled_from([7, 100]),
+    workers=st.sampled_from([1, 1, 2]),
+    cuts=st.lists(st.integers(0, 90), min_size=1, max_size=3),
+)
+def test_killed_before_any_of_its_files_is_whole_the_work_goes_on_to_the_same_bytes(
+    vocabulary: Path, unit: str, size: int, block: int, workers: int, cuts: list[int]
+) -> None:
+    split = Split(unit=unit, validation=0.1, tuning=0.1)  # type: ignore[arg-type]
+    with TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ncn.corpus.rows, "BLOCK_ROWS", block)
+        patch.setattr(ncn.corpus.encode, "READ_BYTES", 1000)
+        folder, left = Path(temporary), 0
+
+        def killed(descriptor: int) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+
+        file, whole, scratch = folder / "a.txt", folder / "whole", folder / "scratch"
+        file.write_text(TEXT, encoding="utf-8")
+        for place in (whole, scratch):
+            place.mkdir()
+        write_files([file], vocabulary, split, 16, 42, whole)
+        for number, cut in enumerate(cuts):
+            left = cut
+            (out := folder / f"{number}").mkdir()
+            with patch.context() as once, suppress(Killed):
+                once.setattr(os, "fsync", killed)  # each file is synced before it takes its place
+                write_files([file], vocabulary, split, 16, 42, out, size + number, workers, scratch)
+        (out := folder / "out").mkdir()
+        notes = {path: path.stat().st_mtime_ns for path in scratch.rglob("*.json")}
+        write_files([file], vocabulary, split, 16, 42, out, size, workers, scratch)
+        assert contents(out) == contents(whole)
+        assert notes.items() <= {path: path.stat().st_mtime_ns for path in notes}.items()
+
+
+@pytest.mark.parametrize("unit", ["story", "sequence"])
+def test_two_processes_write_the_same_bytes(
+    tmp_path: Path, vocabulary: Path, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
     file = tmp_path / "text.txt"
     file.write_text(TEXT, encoding="utf-8")
-    split = Split(unit="story", validation=0.1, tuning=0.0)
+    split = Split(unit=unit, validation=0.1, tuning=0.0)  # type: ignore[arg-type]
     alone, together = tmp_path / "alone", tmp_path / "together"
     alone.mkdir(), together.mkdir()
     write_files([file], vocabulary, split, 16, 42, alone)
+    monkeypatch.setattr(ncn.corpus.encode, "READ_BYTES", 1000)  # else it is little for two
     write_files([file], vocabulary, split, 16, 42, together, size=3000, workers=2)
     assert contents(alone) == contents(together)
+    assert_digests(together)
 
 
-def test_what_is_whole_is_not_encoded_again(tmp_path: Path, vocabulary: Path) -> None:
+@pytest.mark.parametrize(
+    ("lost", "kinds"), [("json", {"json", *PARTS}), ("found", {"found", "keys"})]
+)
+def test_what_is_whole_is_not_done_again(
+    tmp_path: Path, vocabulary: Path, lost: str, kinds: set[str]
+) -> None:
     file = tmp_path / "text.txt"
     file.write_text(TEXT, encoding="utf-8")
     split = Split(unit="story", validation=0.1, tuning=0.0)
@@ -168,11 +240,10 @@ def test_what_is_whole_is_not_encoded_again(tmp_path: Path, vocabulary: Path) ->
     scratch.mkdir()
     write_files([file], vocabulary, split, 16, 42, tmp_path, 3000, scratch=scratch)
     before = {path: path.stat().st_mtime_ns for path in scratch.iterdir()}
-    lost = scratch / "000002.json"
-    lost.unlink()
+    (scratch / f"000002.{lost}").unlink()
     write_files([file], vocabulary, split, 16, 42, tmp_path, 3000, scratch=scratch)
     anew = {path.name for path in scratch.iterdir() if path.stat().st_mtime_ns != before[path]}
-    assert anew == {f"000002.{kind}" for kind in ("json", *PARTS)}
+    assert anew == {f"000002.{kind}" for kind in kinds}
 
 
 @pytest.mark.parametrize("run", ["x" * 200_000, "a" + " " * 200_000 + "b", "\n" * 200_000 + "."])

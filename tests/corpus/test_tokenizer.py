@@ -80,3 +80,9 @@ def test_a_text_longer_than_the_context_is_named_by_its_setting(vocabulary: Path
     words = rf"generate\.prompts\[1\]: .* has {length} tokens; at most .* {length - 1}$"
     with pytest.raises(InputError, match=words):
         check_lengths({"generate.prompts": ["", text]}, tokenizer, length - 1)
+
+
+@pytest.mark.parametrize("run", ["x" * 10**6, " " * 10**6, "".join(map(chr, range(33, 50_000)))])
+def test_training_on_a_long_run_takes_no_square_of_its_length(tmp_path: Path, run: str) -> None:
+    train_tokenizer([*TEXT.split(END_OF_TEXT), run, "in time"], 300, tmp_path)  # a square: hours
+    assert load_tokenizer(tmp_path).decode(load_tokenizer(tmp_path).encode(run)) == run

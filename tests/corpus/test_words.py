@@ -33,7 +33,7 @@ TEXTS = st.lists(PIECES | st.characters(exclude_categories=["Cs"]), max_size=40)
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> WordEncoder:
     folder = tmp_path_factory.mktemp("vocabulary")
     train_tokenizer([" ".join(WORDS), " Tom\n\n Tom's  \t12 12", "\n \n  don't"] * 3, 290, folder)
-    return WordEncoder(load_tokenizer(folder))
+    return WordEncoder(load_tokenizer(folder), 1 << 18)
 
 
 def check(encoder: WordEncoder, text: str) -> None:
@@ -55,11 +55,17 @@ def test_a_story_in_words_has_the_ids_of_the_whole(encoder: WordEncoder, text: s
     check(encoder, text)  # from memory
 
 
-def test_words_that_never_come_again_are_left_to_tiktoken(
-    encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
+@given(TEXTS, st.integers(1, 5))
+def test_a_long_story_in_pieces_has_the_ids_of_the_whole(
+    encoder: WordEncoder, text: str, piece: int
 ) -> None:
-    monkeypatch.setattr(ncn.corpus.words, "MAX_WORDS", 10)
-    fresh = WordEncoder(encoder._tokenizer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ncn.corpus.words, "PIECE", piece)
+        check(encoder, text)
+
+
+def test_words_that_never_come_again_are_left_to_tiktoken(encoder: WordEncoder) -> None:
+    fresh = WordEncoder(encoder._tokenizer, 10)
     texts = [" ".join(f"{row}.{word}" for word in range(30)) for row in range(40)]
     for text in texts:
         check(fresh, text)

@@ -170,6 +170,52 @@ def test_real_stories_and_the_pinned_gpt2_files_come_through_the_hub(hub: Hub) -
     assert {name: found[f"tokenizer/{name}"] for name in gpt2} == gpt2
 
 
+def with_vocabulary(**changed: bytes) -> Params:
+    """The text and a vocabulary, both of the hub; `changed` is pinned in place of what is there."""
+    content = of_hub().model_dump()
+    pins = {name: changed.get(name.split(".")[0], held) for name, held in VOCABULARY.items()}
+    files = [pinned(name, held) for name, held in pins.items()]
+    of_model = {"repo": "owner/gpt", "revision": REVISION, "files": files}
+    content["tokenizer"] |= {"vocabulary": "gpt2", "hub": of_model}
+    return Params.model_validate(content)
+
+
+def test_several_files_come_at_once(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, received = threading.Barrier(3, timeout=30), transfer.http_get
+
+    def get(*positional: Any, **named: Any) -> None:
+        together.wait()  # until all three are asked for
+        received(*positional, **named)
+
+    monkeypatch.setattr(transfer, "http_get", get)
+    assert len(run(with_vocabulary())) == 4
+
+
+def test_a_file_that_cannot_be_had_ends_the_others_which_are_kept(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received, begun = transfer.http_get, threading.Event()
+
+    def get(url: str, out: Any, **named: Any) -> None:
+        if not url.endswith(NAME):
+            begun.wait(30)
+            received(url, out, **named)
+            return
+        for first in range(0, 10**9, PIECE):  # without an end, if nobody says so
+            time.sleep(0.01)
+            out.write(TEXT[:PIECE] if first == 0 else b"")
+            begun.set()
+
+    monkeypatch.setattr(transfer, "http_get", get)
+    words = refused(with_vocabulary(merges=b"#version: 0.3\n"))
+    assert "is not the" in words
+    assert "tokenizer.hub pins" in words
+    assert PIECE in parts()
+    monkeypatch.setattr(transfer, "http_get", received)
+    assert TEXT in run(with_vocabulary()).values()
+    assert f"bytes={PIECE}-" in hub.ranges_asked()
+
+
 BOTH_WAYS = pytest.mark.parametrize("source", [lambda hub: of_hub(), of_url], ids=["hub", "url"])
 
 

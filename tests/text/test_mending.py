@@ -51,3 +51,8 @@ def test_found_is_what_mending_changes_and_once_is_enough(story: str) -> None:
         assert fault.found(story) == (after != story)
         if name != "mojibake":  # what was spoiled twice is mended once at a time
             assert not fault.found(after)
+
+
+def test_long_runs_of_blanks_take_no_square_of_their_length() -> None:
+    run = " \t" * 500_000  # a square would take hours
+    assert mended(f"a{run}b{run}\n{run}", list(FAULTS)) == "a b\n"

@@ -8,20 +8,29 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import ncn.text.repeats
-from ncn.text.repeats import BANDS, key_of, keys_bytes, near_keys, repeated, shared
+from ncn.text.repeats import BANDS, key_of, keys_bytes, mark_repeats, near_keys, shared
 
 WORDS = [f"word{n}" for n in range(20)]
+
+
+def repeated(files: list[Path], n_stories: int, near: bool = False) -> NDArray[np.bool_]:
+    marks = np.zeros(n_stories, dtype=np.bool_)
+    mark_repeats(files, marks)
+    if near:
+        mark_repeats(files, marks, near=True)
+    return marks
 
 
 def written(folder: Path, stories: list[str], cuts: list[int], near: bool = False) -> list[Path]:
     """The keys of stories, in a file a range."""
     files = []
     for number, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(stories)], strict=True)):
-        mine = [[key_of(s), *(near_keys(s) if near else ())] for s in stories[start:end]]
+        mine = [keys_bytes(key_of(s), near_keys(s) if near else ()) for s in stories[start:end]]
         files.append(folder / f"{number}.keys")
-        files[-1].write_bytes(keys_bytes(mine))
+        files[-1].write_bytes(b"".join(mine))
     return files
 
 
@@ -71,6 +80,15 @@ def test_near_repeats_are_found_by_what_they_share(tmp_path: Path) -> None:
     assert found[300:400].sum() >= 93
     assert found[-1]
     assert repeated(files, len(everything)).sum() == 1  # word for word
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=40), st.integers(1, 9))
+def test_a_long_story_has_the_near_keys_of_all_its_runs(words: list[str], at_once: int) -> None:
+    story = " ".join(words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ncn.text.repeats, "RUNS_AT_ONCE", at_once)
+        piecewise = near_keys(story).tolist()
+    assert piecewise == near_keys(story).tolist()
 
 
 def test_a_near_key_is_the_same_in_every_process() -> None:

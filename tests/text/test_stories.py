@@ -105,13 +105,14 @@ def test_ranges_hold_every_story_once_in_order(
         assert sum(sizes) == sum(file.stat().st_size for file in files)
 
 
-def test_a_story_that_never_ends_names_file_and_byte(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("block", [100, 1500, 9999])
+def test_a_story_that_is_too_long_names_file_and_byte_whatever_is_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     monkeypatch.setattr(ncn.text.stories, "MAX_STORY_BYTES", 1000)
-    monkeypatch.setattr(ncn.text.stories, "READ_BYTES", 100)
+    monkeypatch.setattr(ncn.text.stories, "READ_BYTES", block)
     path = tmp_path / "long.txt"
-    path.write_text("One.<|endoftext|>" + "and then " * 200 + "<|endoftext|>")
+    path.write_text("One.<|endoftext|>" + "and then " * 112 + "<|endoftext|>")
     with pytest.raises(
         InputError, match=r"long\.txt: more than 1,000 bytes .* from byte 17 on: end"
     ):
