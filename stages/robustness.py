@@ -62,7 +62,7 @@ def overlap(sequences: int, seed: int, ngram: int) -> tuple[list[str], Floats]:
     validation = open_rows(TOKENS, "val")
     chosen = choose_sequences(len(validation), sequences, seed)
     unit = meta.split.unit
-    clusters = clusters_of(validation, unit, meta.end_of_text)[chosen]
+    clusters = clusters_of(validation, chosen, unit, meta.end_of_text)
     seen = seen_in_training(validation[chosen], open_rows(TOKENS, "train"), ngram)
     kind = "sequence" if unit == "sequence" else "story"
     known = ~np.isnan(seen)

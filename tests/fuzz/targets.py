@@ -140,7 +140,7 @@ def _tokens() -> None:
 def _open_tokens(draw: random.Random) -> None:
     meta = read_meta(".")
     for part in meta.parts:
-        rows, tasks = open_rows(".", part), open_tasks(".", part)
+        rows, tasks = open_rows(".", part)[:], open_tasks(".", part)[:]
         assert rows.shape == (len(tasks), meta.context_length + 1)
         assert rows.max() < meta.vocab_size
 
@@ -164,7 +164,7 @@ def _tokenize(draw: random.Random) -> None:
     meta = write_files(files, Path("tokenizer"), split, 4, 1, Path("out"), text=text)
     tokenizer = load_tokenizer("tokenizer")
     for part in meta.parts:
-        rows = open_rows("out", part)
+        rows = open_rows("out", part)[:]
         assert "\r" not in tokenizer.decode(rows.ravel().tolist())
         assert np.array_equal(rows[:-1, -1], rows[1:, 0])
 
