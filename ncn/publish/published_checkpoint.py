@@ -153,17 +153,17 @@ def _check_archive(path: Path) -> None:
                 f"{path} is refused: {pickled.file_size} bytes of names and shapes, at most"
                 f" {MOST_PICKLE_BYTES} are read"
             )
-        read = archive.read(pickled)
+        content = archive.read(pickled)
         held = {each.filename: each.file_size for each in entries}
-        for key, needed in _storages(read):
-            name = f"{pickled.filename.removesuffix('data.pkl')}data/{key}"
-            if needed != held.get(name):
+        for key, needed in _storages(content):
+            place = f"{pickled.filename.removesuffix('data.pkl')}data/{key}"
+            if needed != held.get(place):
                 raise InputError(
-                    f"{path} is refused: {name} has {held.get(name, 0)} bytes, and a tensor asks"
+                    f"{path} is refused: {place} has {held.get(place, 0)} bytes, and a tensor asks"
                     f" for {needed}"
                 )
         calls = 0
-        for code, name, _ in pickletools.genops(read):
+        for code, name, _ in pickletools.genops(content):
             calls += code.name in CALLS
             if calls * pickled.file_size > MOST_COPIED:
                 raise InputError(
