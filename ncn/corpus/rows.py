@@ -70,9 +70,8 @@ class StoredRows:
     ) -> None:
         self.shape = shape
         self._path, self._digests, self._allowed, self._what = path, digests, allowed, what
-        self._numbers = np.memmap(
-            path, TOKEN, "r", shape=shape
-        )  # "r": a linked output is the cache
+        # To read only: a linked output is DVC's cache.
+        self._numbers = np.memmap(path, TOKEN, "r", shape=shape)
         self._checked = np.zeros(math.ceil(shape[0] / BLOCK_ROWS), dtype=np.bool_)
 
     def __len__(self) -> int:
