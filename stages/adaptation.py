@@ -6,17 +6,11 @@ Out: metrics/adaptation.json; {} where `adapt.start_from` is empty.
 
 from itertools import product
 
-from ncn.analysis.adaptation import adaptation
+from ncn.analysis.adaptation import read_adapted
 from ncn.common.errors import run_command
-from ncn.common.files import read_json, write_json
+from ncn.common.files import write_json
 from ncn.common.leftovers import clear_adapted
-from ncn.common.paths import (
-    ADAPTATION,
-    ADAPTED_LOSSES,
-    adapted_directory,
-    adapted_name,
-    run_name,
-)
+from ncn.common.paths import ADAPTATION, adapted_name, run_name
 from ncn.settings import load_params
 from ncn.settings.stage_inputs import StageInputs
 
@@ -28,7 +22,7 @@ def main() -> None:
     runs = [run_name(adapted_name(arm, method), seed) for arm, method, seed in named]
     clear_adapted(runs)
     inputs = StageInputs("adaptation")
-    found = adaptation([read_json(adapted_directory(run) / ADAPTED_LOSSES) for run in runs])
+    found = read_adapted(runs)
     inputs.check()
     write_json(ADAPTATION, found)
     print("\n".join(found.get("in_words", ["adapt.start_from is empty: no model was adapted"])))

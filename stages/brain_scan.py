@@ -8,7 +8,6 @@ Out: metrics/brain_scan.json and plots/brain_scan/scan.tsv (the texts of params.
 
 import ncn.common.before_torch  # noqa: F401 isort: skip (before what takes long)
 
-import numpy as np
 
 from ncn.common.errors import run_command
 from ncn.common.files import write_json
@@ -32,7 +31,7 @@ from ncn.figures.saving import save
 from ncn.model import load_model
 from ncn.model.device import compute_alike
 from ncn.model.inputs import validation_rows
-from ncn.scan.reading import Null, other_initialisations
+from ncn.scan.reading import Null, other_initialisations, token_counts
 from ncn.scan.tables import examine
 from ncn.scan.texts import scan_run
 from ncn.settings import load_params
@@ -64,7 +63,7 @@ def main() -> None:
             summary[run], rows = scan_run(model, seed, tokenizer, settings.texts)
             scans += [labels | row for row in rows]
             validation = validation_rows(TOKENS, model)
-            counts = np.bincount(validation.tokens.ravel(), minlength=tokenizer.vocab_size)
+            counts = token_counts(validation.tokens, tokenizer.vocab_size)
             chosen = validation[choose_sequences(len(validation), settings.sequences, params.seed)]
             if arm not in nulls:
                 nulls[arm] = other_initialisations(model, chosen, tokenizer, settings)

@@ -1,6 +1,6 @@
 """One trained model -> the loss of each validation sequence.
 
-In:  data/models/ARM-SEED, data/tokens.
+In:  data/models/ARM-SEED, data/tokens, data/yardsticks.json.
 Out: data/scores/ARM-SEED/: scores.json, sequences.tsv (one line a sequence), clusters.tsv (one line
      a story, or sequence: what intervals resample).
 """
@@ -26,7 +26,6 @@ from ncn.common.paths import (
 from ncn.common.timing import timed
 from ncn.common.tsv import write_tsv
 from ncn.corpus.meta import read_meta
-from ncn.corpus.rows import open_rows
 from ncn.corpus.split import choose_sequences
 from ncn.model import load_model
 from ncn.model.device import compute_alike, pick_device
@@ -35,7 +34,7 @@ from ncn.scoring.leak import future_leak
 from ncn.scoring.losses import clusters_of, forms_of, mean_by, mean_over, score_tokens
 from ncn.scoring.probes import probe
 from ncn.scoring.questions import questions
-from ncn.scoring.yardsticks import yardsticks
+from ncn.scoring.yardsticks import read_yardsticks
 from ncn.settings import load_params
 from ncn.settings.stage_inputs import StageInputs
 from ncn.statistics.scores import COLUMNS, language_model
@@ -63,7 +62,7 @@ def main() -> None:
             )
     validation = validation_rows(TOKENS, model)
     chosen = choose_sequences(len(validation), settings.sequences, params.seed)
-    rows = validation[chosen]
+    rows, yardsticks = validation[chosen], read_yardsticks()
     few = rows[: settings.leak_sequences]
     with timed(f"evaluate {run}"):
         losses = {
@@ -71,12 +70,11 @@ def main() -> None:
             for form, salience in forms_of(model).items()
         }
         leak = future_leak(model, few, params.seed)
-        counts = yardsticks(open_rows(TOKENS, "train"), rows.tokens, meta.vocab_size)
         probes = probe(model, few)
         answers = questions(model, rows, losses)
     unit = meta.split.unit
     kind = "sequence" if unit == "sequence" else "story"
-    clusters = clusters_of(validation.tokens, unit, meta.end_of_text)[chosen]
+    clusters = clusters_of(validation.tokens, chosen, unit, meta.end_of_text)
     by_cluster = mean_by(kind, clusters, losses)
     means = {
         form: mean_over(by_cluster, column) for form, column in COLUMNS.items() if column in losses
@@ -91,7 +89,7 @@ def main() -> None:
         "val_bpb": mean / math.log(2) / meta.val.bytes_per_token,
         "scores": {form: {"loss": loss, "ppl": math.exp(loss)} for form, loss in means.items()},
         "future_leak": leak,
-        "yardsticks": counts._asdict(),
+        "yardsticks": yardsticks._asdict(),
         "probes": probes,
         "questions": answers,
     }

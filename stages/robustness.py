@@ -9,12 +9,11 @@ import numpy as np
 
 from ncn.analysis.comparison import read_arms
 from ncn.analysis.overlap import seen_in_training
-from ncn.analysis.robustness import over_fitting, robustness
+from ncn.analysis.robustness import read_over_fitting, robustness
 from ncn.common.errors import InputError, run_command
 from ncn.common.files import read_json, write_json
-from ncn.common.paths import ROBUSTNESS, TOKENS, TUNING, run_name, training_log
+from ncn.common.paths import ROBUSTNESS, TOKENS, TUNING, run_name
 from ncn.common.timing import timed
-from ncn.common.tsv import read_tsv
 from ncn.corpus.meta import read_meta
 from ncn.corpus.rows import open_rows
 from ncn.corpus.split import choose_sequences
@@ -38,8 +37,7 @@ def main() -> None:
         if mine.names != names:
             raise InputError(f"{arm} was scored on other text than data/tokens: run `dvc repro`")
     fitted = {
-        arm: over_fitting([read_tsv(training_log(run_name(arm, seed))) for seed in params.seeds])
-        for arm in scores
+        arm: read_over_fitting([run_name(arm, seed) for seed in params.seeds]) for arm in scores
     }
     found = robustness(
         scores,
@@ -64,7 +62,7 @@ def overlap(sequences: int, seed: int, ngram: int) -> tuple[list[str], Floats]:
     validation = open_rows(TOKENS, "val")
     chosen = choose_sequences(len(validation), sequences, seed)
     unit = meta.split.unit
-    clusters = clusters_of(validation, unit, meta.end_of_text)[chosen]
+    clusters = clusters_of(validation, chosen, unit, meta.end_of_text)
     seen = seen_in_training(validation[chosen], open_rows(TOKENS, "train"), ngram)
     kind = "sequence" if unit == "sequence" else "story"
     known = ~np.isnan(seen)

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from ncn.common.errors import run_command
-from ncn.common.files import read_json, replacing_directory
+from ncn.common.files import as_written, read_json, replacing_directory
 from ncn.common.paths import RAW, TOKENS
 from ncn.common.scratch import locked, scratch
 from ncn.common.stopping import said_of_interrupts
@@ -60,10 +60,8 @@ def main() -> None:
                 cores(),
             )
             counts = {part: of.rows for part, of in meta.parts.items()}
-            listed = read_json(RAW / "manifest.json")["files"]
-            texts = [file["sha256"] for file in listed if file["path"].startswith("text/")]
             n_texts = corpus.n_stories + meta.text.empty
-            beside = rows_beside_published(texts, params, counts, n_texts)
+            beside = rows_beside_published(fetched_texts(), params, counts, n_texts)
             inputs.check()
         shutil.rmtree(unfinished)
     rows = ", ".join(f"{n:,} {PART_NAMES[part]}" for part, n in counts.items())
@@ -88,6 +86,14 @@ def work_key(params: Params) -> str:
         "source": stage_source("tokenize"),
     }
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fetched_texts() -> list[str]:
+    """The sha256 of each file of text, as the stage download lists it."""
+    path = RAW / "manifest.json"
+    with as_written(path):
+        files = read_json(path)["files"]
+        return [str(file["sha256"]) for file in files if file["path"].startswith("text/")]
 
 
 def provide_vocabulary(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ncn.common import paths
 from ncn.common.errors import run_command
-from ncn.common.files import read_json, replacing_directory, write_json
+from ncn.common.files import replacing_directory, write_json
 from ncn.common.paths import TOKENIZER, TOKENS
 from ncn.common.stopping import StopSignals
 from ncn.common.timing import timed
@@ -43,6 +43,7 @@ from ncn.training.processes import (
     threads_of_a_process,
 )
 from ncn.training.states import states_of
+from ncn.training.tuning import chosen_rate
 
 
 def main() -> None:
@@ -65,8 +66,7 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
     folder = paths.model_directory(run)
     inputs = StageInputs("train", arm=arm, seed=seed)
     params = load_params()
-    lr = read_json(paths.tuning_directory(arm) / paths.CHOSEN)["lr"]
-    settings = params.train_of(arm).model_copy(update={"lr": lr})
+    settings = params.train_of(arm).model_copy(update={"lr": chosen_rate(arm)})
     device = pick_device()
     compute_alike(threads_of_a_process(settings))
     meta = read_meta(TOKENS)

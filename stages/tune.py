@@ -12,7 +12,7 @@ import argparse
 from functools import partial
 
 from ncn.common.errors import run_command
-from ncn.common.files import read_json, replacing_directory, write_json
+from ncn.common.files import as_written, read_json, replacing_directory, write_json
 from ncn.common.paths import CHOSEN, GRID, TOKENS, tuning_directory
 from ncn.common.progress import say
 from ncn.common.stopping import StopSignals
@@ -66,7 +66,8 @@ def trial(params: Params, arm: str, lr: float, seed: int, *, stop: StopSignals) 
     ) as states:
         result = states.folder / "loss.json"
         if result.exists():
-            return float(read_json(result))
+            with as_written(result, fix="delete it"):
+                return float(read_json(result))
         try:
             train_model(model, rows, settings, seed, name, states=states, stop=stop)
         except NonFiniteError as diverged:

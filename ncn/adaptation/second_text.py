@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ncn.common.errors import InputError
-from ncn.corpus.rows import TOKEN, Rows
+from ncn.corpus.rows import TOKEN, Rows, TokenRows
 from ncn.corpus.tokenizer import Tokenizer
 from ncn.settings import SecondText
 from ncn.sources.stories import write_stories
@@ -58,7 +58,7 @@ def rows_of(stories: Sequence[str], tokenizer: Tokenizer, context_length: int) -
     return np.array(ids, TOKEN)[starts[:, None] + np.arange(context_length + 1)]
 
 
-def with_replay(second: Rows, first: Rows, share: float) -> Rows:
+def with_replay(second: Rows, first: TokenRows, share: float) -> Rows:
     """As many rows as `second` has, `share` of them of the first text, spread over it evenly."""
     n_first = round(share * len(second))
     places = np.linspace(0, len(first) - 1, n_first).round().astype(int)

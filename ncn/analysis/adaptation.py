@@ -8,16 +8,31 @@ and each method's to `full` from the same start. Who learns less forgets less, s
 together.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ncn.common.paths import adapted_name
+from ncn.common.files import as_written, read_json
+from ncn.common.paths import ADAPTED_LOSSES, adapted_directory, adapted_name
 from ncn.settings import BASELINE
 from ncn.statistics.sample import mean_interval
 
 ALL = "full"  # the method that the others are compared with
+
+
+def read_adapted(runs: Sequence[str]) -> dict[str, Any]:
+    """See `adaptation`, of the runs of these names.
+
+    Raises:
+        InputError: a file of theirs is missing, or not what the stage `adapt` writes.
+    """
+    files = [adapted_directory(run) / ADAPTED_LOSSES for run in runs]
+    with as_written("data/adapted"):
+        found = adaptation([read_json(file) for file in files])
+        json.dumps(found, allow_nan=False)  # a difference of numbers may be none
+    return found
 
 
 def adaptation(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

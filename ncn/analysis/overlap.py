@@ -4,13 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ncn.corpus.rows import Rows
+from ncn.corpus.rows import Rows, TokenRows
 
 CHUNK = 4096  # training rows hashed at once: about 5 MB a 128 tokens
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no token's part is lost
 
 
-def seen_in_training(scored: Rows, training: Rows, n: int) -> NDArray[np.float64]:
+def seen_in_training(scored: Rows, training: TokenRows, n: int) -> NDArray[np.float64]:
     """Of each target, whether it and the n - 1 tokens before it stand in the training part.
 
     Memory grows with what is scored, not with the training part, which is read once, as one stream:
@@ -29,10 +29,10 @@ def seen_in_training(scored: Rows, training: Rows, n: int) -> NDArray[np.float64
     found = np.zeros(len(wanted), bool)
     starts = range(0, len(training), CHUNK)
     for start in tqdm(starts, desc="overlap", unit="chunk", disable=None):
-        stream = training[start : start + CHUNK, :-1].ravel()
-        following = training[start + CHUNK : start + CHUNK + 1, : n - 1].ravel()
-        last = training[start : start + CHUNK][-1:, -1]
-        stream = np.concatenate([stream, following if len(following) else last])
+        chunk = training[start : start + CHUNK]
+        following = training[start + CHUNK : start + CHUNK + 1][:, : n - 1].ravel()
+        behind = following if len(following) else chunk[-1:, -1]
+        stream = np.concatenate([chunk[:, :-1].ravel(), behind])
         if len(stream) >= n:
             hashes = np.unique(_hashes(stream[None], n))
             at = np.searchsorted(wanted, hashes).clip(max=len(wanted) - 1)

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from ncn.common.files import read_json, replacing_directory, write_json
+from ncn.common.files import as_written, read_json, replacing_directory, write_json
 from ncn.common.paths import (
     CHOSEN,
     GRID,
@@ -31,9 +31,11 @@ def copy_tuning(arms: Iterable[str]) -> None:
     plots/tuning.tsv, the trials of all arms.
     """
     folders = {arm: tuning_directory(arm) for arm in arms}
-    write_json(TUNING, {arm: read_json(folder / CHOSEN) for arm, folder in folders.items()})
     tables = [folder / GRID for folder in folders.values()]
-    write_tsv(TRIALS, [row for table in tables if table.stat().st_size for row in read_tsv(table)])
+    with as_written("data/tuning"):
+        write_json(TUNING, {arm: read_json(folder / CHOSEN) for arm, folder in folders.items()})
+        rows = [row for table in tables if table.stat().st_size for row in read_tsv(table)]
+        write_tsv(TRIALS, rows)
 
 
 def copy_records(runs: Iterable[str]) -> None:

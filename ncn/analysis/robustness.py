@@ -32,6 +32,9 @@ from typing import Any
 import numpy as np
 
 from ncn.analysis.comparison import BASELINE, Scores
+from ncn.common.files import as_written
+from ncn.common.paths import training_log
+from ncn.common.tsv import read_tsv
 from ncn.statistics.estimate import estimate, loss_difference
 from ncn.statistics.interval import Floats
 from ncn.statistics.mean import mean_loss_over
@@ -91,6 +94,16 @@ def robustness(
         "over_fitting": dict(fitted),
     }
     return found | {"in_words": in_words(found, margin)}
+
+
+def read_over_fitting(runs: Sequence[str]) -> dict[str, float] | None:
+    """See `over_fitting`, of the runs of these names.
+
+    Raises:
+        InputError: a log of theirs is missing, or not what training writes.
+    """
+    with as_written("plots/train"):
+        return over_fitting([read_tsv(training_log(run)) for run in runs])
 
 
 def over_fitting(runs: Sequence[Sequence[Mapping[str, str]]]) -> dict[str, float] | None:

@@ -7,7 +7,7 @@ import torch
 
 from ncn.benchmark.sections import SECTIONS, processor, table
 from ncn.common.errors import InputError
-from ncn.common.files import read_json, write_json, write_text
+from ncn.common.files import as_written, read_json, write_json, write_text
 from ncn.common.paths import BENCHMARK, BENCHMARK_TABLE, GPU_BENCHMARK, GPU_BENCHMARK_TABLE
 from ncn.model.device import describe, pick_device
 from ncn.settings import PLAIN
@@ -35,8 +35,9 @@ def run(arguments: argparse.Namespace) -> None:
     }
     gpu = device.type == "cuda"
     path, text = (GPU_BENCHMARK, GPU_BENCHMARK_TABLE) if gpu else (BENCHMARK, BENCHMARK_TABLE)
-    kept = read_json(path) if path.exists() else {}
-    figures = kept if kept.get("machine") == machine else {"machine": machine}
+    with as_written(path, fix="delete it"):
+        kept = read_json(path) if path.exists() else {}
+        figures = kept if kept.get("machine") == machine else {"machine": machine}
     for name in chosen:
         figures[name] = SECTIONS[name].measure(params, device)
         write_json(path, figures)

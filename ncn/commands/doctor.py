@@ -266,7 +266,7 @@ def lock() -> Finding:
         entries = json.loads(RWLOCK.read_text() or "{}")
     except FileNotFoundError:
         return ok("none")
-    except ValueError:
+    except (ValueError, RecursionError):
         return problem(f"{RWLOCK} is half-written by a killed dvc: rm {RWLOCK}")
     running = sorted({pid for pid in _pids(entries) if Path(f"/proc/{pid}").exists()})
     if running:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 RAW = Path("data/raw")
 TOKENS = Path("data/tokens")
+YARDSTICKS = Path("data/yardsticks.json")
 MODELS = Path("data/models")
 SCORED = Path("data/scores")
 ADAPTED = Path("data/adapted")

@@ -3,15 +3,12 @@
 Only the control network hears of it; the transformer reads the text alone.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Index = slice | Sequence[int] | NDArray[np.int64]
+from ncn.corpus.rows import Index
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from ncn.common.errors import InputError
 from ncn.control.network import ControlNetwork
-from ncn.corpus.conditions import NO_CONDITIONS, Conditions, Index
+from ncn.corpus.conditions import NO_CONDITIONS, Conditions
 from ncn.corpus.meta import read_meta
-from ncn.corpus.rows import Rows, open_rows, open_tasks
+from ncn.corpus.rows import Index, Rows, TokenRows, open_rows, open_tasks
 from ncn.corpus.tokenizer import Tokenizer, load_tokenizer
 from ncn.model import LanguageModel
 from ncn.settings import Slider
@@ -32,7 +32,7 @@ QUOTATION_MARKS = tuple(mark.encode() for mark in ('"', "\u201c", "\u201d"))  # 
 class ConditionedRows:
     """Rows [N, T + 1], and what is known of each."""
 
-    tokens: Rows
+    tokens: TokenRows
     conditions: Conditions = NO_CONDITIONS
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ AnyRows = Rows | ConditionedRows
 def split_rows(rows: AnyRows, device: torch.device) -> tuple[Tensor, Tensor, Conditions]:
     """Rows [B, T + 1] -> tokens [B, T] and targets [B, T], int64 on `device`, and conditions."""
     told = rows if isinstance(rows, ConditionedRows) else ConditionedRows(rows)
-    both = torch.from_numpy(told.tokens.astype(np.int64)).to(device)
+    both = torch.from_numpy(told.tokens[:].astype(np.int64)).to(device)
     return both[:, :-1], both[:, 1:], told.conditions.to(device)
 
 
@@ -89,7 +89,9 @@ def validation_rows(
     return ConditionedRows(open_rows(directory, part), Conditions(_tasks(directory, part, model)))
 
 
-def measured(rows: Rows, sliders: Sequence[Slider], tokenizer: Tokenizer) -> NDArray[np.float64]:
+def measured(
+    rows: TokenRows, sliders: Sequence[Slider], tokenizer: Tokenizer
+) -> NDArray[np.float64]:
     """What each slider measures of each row, [N, n].
 
     dialogue: the share of tokens with a quotation mark in them.
@@ -119,4 +121,4 @@ def _tasks(directory: str | Path, part: str, model: LanguageModel) -> Tensor | N
             f"ncn.tasks {allowed}: {directory} was made of {found} text files, one task each;"
             f" allowed are {found} and more, or 0 for no task embedding"
         )
-    return torch.from_numpy(open_tasks(directory, part).astype(np.int64))
+    return torch.from_numpy(open_tasks(directory, part)[:].astype(np.int64))

@@ -21,6 +21,11 @@ from ncn.publish.model_card import model_card
 from ncn.publish.repository import TOKENIZER_FILES, write_repository
 from ncn.sources.hub_client import Asked, HTTPError, OfflineModeIsEnabled, hub_address, problem
 
+# What the hub's client raises where it is answered something else than a hub answers.
+NO_ANSWER = (
+    AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+
 
 def from_pretrained(
     repo_or_directory: str | Path,
@@ -112,19 +117,19 @@ def push_to_hub(
             the repository is public, or the hub refuses or cannot be reached.
     """
     card = model_card(model, repo, run)
-    with tempfile.TemporaryDirectory() as scratch, _explained(repo, None):
+    with tempfile.TemporaryDirectory() as scratch:
         write_repository(model, Path(scratch), tokenizer)
         write_text(Path(scratch) / "README.md", card)
-        api = HfApi(endpoint=hub_address(endpoint), token=token)
-        # A name without an owner is the token's owner's.
-        repo = api.create_repo(repo, private=private or None, exist_ok=True).repo_id
-        if private and not api.model_info(repo).private:
-            raise InputError(f"{repo} exists and is public: make it private first, or name another")
-        commit = api.create_commit(
-            repo,
-            [CommitOperationAdd(path.name, path) for path in sorted(Path(scratch).iterdir())],
-            commit_message=message,
-        )
+        files = [CommitOperationAdd(path.name, path) for path in sorted(Path(scratch).iterdir())]
+        with _explained(repo, None):
+            api = HfApi(endpoint=hub_address(endpoint), token=token)
+            # A name without an owner is the token's owner's.
+            repo = api.create_repo(repo, private=private or None, exist_ok=True).repo_id
+            if private and not api.model_info(repo).private:
+                raise InputError(
+                    f"{repo} exists and is public: make it private first, or name another"
+                )
+            commit = api.create_commit(repo, files, commit_message=message)
     return commit.commit_url
 
 
@@ -133,6 +138,8 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
     """Turn what the hub's client raises into one line that says what to do."""
     try:
         yield
+    except InputError:
+        raise
     except HFValidationError:
         raise InputError(
             f"{repo!r} is no directory and no repository of a hub (OWNER/NAME)"
@@ -141,6 +148,9 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
         raise InputError(problem(error.__cause__ or error, _asked(repo, revision))) from None
     except (HTTPError, OfflineModeIsEnabled) as error:
         raise InputError(problem(error, _asked(repo, revision))) from None
+    except NO_ANSWER as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise InputError(f"{repo}: what answers is no hub ({why}): check HF_ENDPOINT") from error
 
 
 def _asked(repo: str, revision: str | None) -> Asked:

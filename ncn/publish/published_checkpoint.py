@@ -15,7 +15,7 @@ moves both. Decay without a gradient would shrink all norm weights alike and lea
 import pickletools
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +41,17 @@ NAMES = re.compile(
 MOST_PICKLE_BYTES = 1 << 20  # of names and shapes; run 1 has some 10 kB
 CALLS = {"REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST"}
 MOST_COPIED = 100_000_000  # calls times bytes, each of which a call may copy as 8; run 1 some 5 M
+STORAGES = {  # bytes a number
+    f"{kind}Storage": n_bytes
+    for n_bytes, kinds in {
+        1: ("Bool", "Byte", "Char"),
+        2: ("BFloat16", "Half", "Short"),
+        4: ("Float", "Int"),
+        8: ("Double", "Long"),
+    }.items()
+    for kind in kinds
+}
+TIED = "output_head.weight"
 LAYER = re.compile(r"transformer_layers\.\d+\.")
 # What torch puts before a tensor's name: torch.compile, DistributedDataParallel.
 WRAPPERS = ("_orig_mod.", "module.")
@@ -83,7 +94,7 @@ def import_published(
     check_shapes(weights, expected, str(path), "the shape of the others")
     if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise InputError(f"{path}: {broken[0]} holds values that are not finite")
-    if not torch.equal(weights["output_head.weight"], weights["token_embeddings.weight"]):
+    if not torch.equal(weights[TIED], weights["token_embeddings.weight"]):
         raise InputError(
             f"{path}: output_head.weight is not token_embeddings.weight: the two should be tied"
         )
@@ -142,8 +153,17 @@ def _check_archive(path: Path) -> None:
                 f"{path} is refused: {pickled.file_size} bytes of names and shapes, at most"
                 f" {MOST_PICKLE_BYTES} are read"
             )
+        content = archive.read(pickled)
+        held = {each.filename: each.file_size for each in entries}
+        for key, needed in _storages(content):
+            place = f"{pickled.filename.removesuffix('data.pkl')}data/{key}"
+            if needed != held.get(place):
+                raise InputError(
+                    f"{path} is refused: {place} has {held.get(place, 0)} bytes, and a tensor asks"
+                    f" for {needed}"
+                )
         calls = 0
-        for code, name, _ in pickletools.genops(archive.read(pickled)):
+        for code, name, _ in pickletools.genops(content):
             calls += code.name in CALLS
             if calls * pickled.file_size > MOST_COPIED:
                 raise InputError(
@@ -160,6 +180,30 @@ def _check_archive(path: Path) -> None:
                     f" {str(name).replace(' ', '.')}, and a checkpoint needs no more than tensors"
                     f" and {CONFIG_CLASS}"
                 )
+
+
+def _storages(pickled: bytes) -> Iterator[tuple[str, int]]:
+    """The name and the bytes of each storage that a pickle asks for, as torch.save asks for it.
+
+    The reader maps the file, and would take what lies behind a storage that is too short.
+
+    Raises:
+        LookupError, ValueError: it is asked for otherwise.
+    """
+    memo: dict[object, object] = {}
+    pushed: list[object] = []
+    for code, argument, _ in pickletools.genops(pickled):
+        if code.name in ("BINPUT", "LONG_BINPUT") and pushed:
+            memo[argument] = pushed[-1]
+        elif code.name in ("BINGET", "LONG_BINGET"):
+            pushed.append(memo.get(argument))
+        elif code.name == "BINPERSID":
+            what, kind, key, _, length = pushed[-5:]
+            if what != "storage" or not isinstance(length, int):
+                raise ValueError("no storage of a tensor")
+            yield str(key), length * STORAGES[str(kind).removeprefix("torch ")]
+        elif argument is not None:
+            pushed.append(argument)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -197,6 +241,10 @@ def _read(path: Path) -> dict[str, Tensor]:
             raise InputError(
                 f"{path}: {name} has {tensor.numel()} numbers of its shape, but fewer in the file"
             )
+    # The head is the embedding again. Others that overlap would be copied, each, when converted.
+    told = sum(each.nbytes for name, each in weights.items() if _unwrapped(name) != TIED)
+    if told > (size := path.stat().st_size):
+        raise InputError(f"{path} is refused: its tensors have {told} bytes, the file {size}")
     by_name: dict[str, str] = {}
     for name in weights:
         if (other := by_name.setdefault(_unwrapped(name), name)) != name:

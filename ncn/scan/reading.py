@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ncn.corpus.conditions import Conditions
+from ncn.corpus.rows import TokenRows
 from ncn.corpus.tokenizer import Tokenizer
 from ncn.layers import head_entropies
 from ncn.model import LanguageModel
@@ -24,6 +25,7 @@ from ncn.statistics.interval import Floats
 
 Signals = Mapping[str, NDArray[Any]]  # by name, each [N, T, L]
 BATCH = 16  # rows at once
+COUNTED_ROWS = 1 << 14  # likewise, of those that are only counted
 FIRST_NULL_SEED = 1 << 20  # of the other initialisations: no experiment's own
 
 
@@ -45,6 +47,15 @@ class Reading:
 
 
 @torch.inference_mode()
+def token_counts(rows: TokenRows, vocab_size: int) -> NDArray[np.int64]:
+    """How often each token occurs in rows [N, T + 1], [V]."""
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for start in range(0, len(rows), COUNTED_ROWS):
+        some = rows[start : start + COUNTED_ROWS]
+        counts += np.bincount(some.ravel(), minlength=vocab_size)
+    return counts
+
+
 def read(model: LanguageModel, rows: ConditionedRows, counts: NDArray[np.int64]) -> Reading:
     """Run `model` on `rows`, watching its signals, losses and attention.
 
@@ -75,7 +86,7 @@ def read(model: LanguageModel, rows: ConditionedRows, counts: NDArray[np.int64])
     finally:
         for hook in hooks:
             hook.remove()
-    read_tokens = rows.tokens[:, :-1].astype(np.int64)
+    read_tokens = rows.tokens[:][:, :-1].astype(np.int64)
     return Reading(
         signals=varying({name: _joined([part[0][name] for part in parts]) for name in parts[0][0]}),
         losses=_joined([part[1] for part in parts]),

@@ -10,12 +10,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ncn.corpus.conditions import Conditions
-from ncn.corpus.rows import Rows
+from ncn.corpus.rows import TokenRows
 from ncn.model import LanguageModel
 from ncn.model.inputs import AnyRows, split_rows
 from ncn.settings import Salience
 from ncn.statistics.mean import mean_loss_over
 from ncn.statistics.scores import language_model
+
+COUNTED_ROWS = 1 << 14  # at once
 
 
 class Scored(Protocol):
@@ -74,8 +76,10 @@ def score_tokens(
     return losses
 
 
-def clusters_of(rows: Rows, split_unit: str, end_of_text: int) -> NDArray[np.int64]:
-    """What each target of the validation rows [N, T + 1] belongs to: [N, T], the same = related.
+def clusters_of(
+    rows: TokenRows, chosen: NDArray[np.int64], split_unit: str, end_of_text: int
+) -> NDArray[np.int64]:
+    """What each target of the `chosen` of the validation rows [N, T + 1] belongs to: [n, T].
 
     Losses within a story are related, so an interval must resample stories, not tokens or rows.
     Under `story` and `tail` the rows are one stream, in order: a target's story is the number of
@@ -84,9 +88,14 @@ def clusters_of(rows: Rows, split_unit: str, end_of_text: int) -> NDArray[np.int
     taken for itself.
     """
     if split_unit == "sequence":
-        return np.broadcast_to(np.arange(len(rows))[:, None], (len(rows), rows.shape[1] - 1))
-    ends = np.asarray(rows[:, 1:] == end_of_text)
-    return (ends.cumsum().reshape(ends.shape) - ends).astype(np.int64)
+        return np.broadcast_to(chosen[:, None], (len(chosen), rows.shape[1] - 1))
+    of_row = [  # how many stories end in it
+        (rows[start : start + COUNTED_ROWS][:, 1:] == end_of_text).sum(axis=1)
+        for start in range(0, len(rows), COUNTED_ROWS)
+    ]
+    before = np.cumsum([0, *np.concatenate(of_row)])[chosen]
+    ends = np.asarray(rows[chosen][:, 1:] == end_of_text)
+    return (before[:, None] + ends.cumsum(axis=1) - ends).astype(np.int64)
 
 
 def mean_by(

@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ncn.corpus.rows import Rows
+from ncn.common.files import as_written, read_json
+from ncn.common.nested import is_number
+from ncn.common.paths import YARDSTICKS
+from ncn.corpus.rows import Rows, TokenRows
 
 COUNT_ROWS = 1 << 14  # training rows counted at once
 # Weight of the unigram prior in the bigram model, in counts: p(b|a) = (n_ab + k p_b) / (n_a + k).
@@ -21,7 +24,20 @@ class Yardsticks(NamedTuple):
     bigram: float
 
 
-def yardsticks(train: Rows, scored: Rows, vocab_size: int) -> Yardsticks:
+def read_yardsticks() -> Yardsticks:
+    """What the stage `yardsticks` found.
+
+    Raises:
+        InputError: its file is missing, or not what the stage writes.
+    """
+    with as_written(YARDSTICKS):
+        found = Yardsticks(**read_json(YARDSTICKS))
+        if not all(map(is_number, found)):
+            raise ValueError(f"{found} are no losses")
+        return found
+
+
+def yardsticks(train: TokenRows, scored: Rows, vocab_size: int) -> Yardsticks:
     """What a model without context, and with one token of it, reaches on the scored rows.
 
     Unigrams are add-one smoothed; bigrams fall back on them with a weight of PRIOR_COUNTS.

@@ -12,12 +12,20 @@ a `!` with nothing behind it (text here, null there), and what else fuzzing foun
 import re
 from collections.abc import Callable, Hashable, Iterator
 from datetime import date, timedelta
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml import CSafeLoader, MappingNode, Node, ScalarNode, YAMLError
+from yaml import (
+    CollectionEndEvent,
+    CollectionStartEvent,
+    CSafeLoader,
+    MappingNode,
+    Node,
+    ScalarNode,
+    YAMLError,
+)
 from yaml.constructor import ConstructorError
 
 from ncn.common.errors import InputError
@@ -123,6 +131,7 @@ for _name, (_pattern, _firsts) in PLAIN.items():
     Yaml12Loader.add_implicit_resolver(TAG + _name, re.compile(f"(?:{_pattern})$"), _firsts)
 
 
+DEEPEST = 100  # collections in each other: the loader takes stack for each, and has no limit
 MOST_COPIES = 1_000_000  # a few aliases of aliases can stand for more than memory holds
 
 
@@ -135,12 +144,16 @@ def parse_yaml(text: str) -> Any:
         YAMLError: it is no YAML 1.2, more than one document, or nested too deep; an alias stands in
             what it stands for, or all of them stand for too much.
     """
-    for event in islice(yaml.parse(text, CSafeLoader), 2):  # the stream's start and the document's
+    depth = 0
+    for event in yaml.parse(text, CSafeLoader):
         if getattr(event, "version", None) not in (None, (1, 2)):
             raise YAMLError("its %YAML directive asks for another version than 1.2")
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > DEEPEST:
+            raise YAMLError("it is nested too deep")
     try:
         return _unshared(yaml.load(text, Yaml12Loader), count(1))
-    except RecursionError:
+    except RecursionError:  # by aliases of aliases
         raise YAMLError("it is nested too deep") from None
 
 

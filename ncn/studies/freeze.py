@@ -13,7 +13,7 @@ import torch
 
 from ncn.benchmark.sections import processor
 from ncn.common.errors import InputError
-from ncn.common.files import read_json, replacing_directory, write_json, write_text
+from ncn.common.files import as_written, read_json, replacing_directory, write_json, write_text
 from ncn.common.nested import differences
 from ncn.common.paths import (
     COMPARISON,
@@ -80,33 +80,40 @@ def in_markdown(study: Study) -> str:
         if not folder.exists():
             lines += ["", f"## Size {size}", "", "Not run yet."]
             continue
-        comparison = read_json(folder / COMPARISON)
-        lines += [
-            "", f"## Size {size}", "",
-            "| arm | parameters | learning rate | loss (nats) | difference [95 %] | p, Holm |",
-            "|---|---|---|---|---|---|",
-        ]  # fmt: skip
-        tuning = read_json(folder / TUNING)
-        for arm, mine in comparison["arms"].items():
-            found, loss = comparison["differences"].get(arm), mine["val_loss"]
-            spread = f" (sd {loss['sd']:.4f})" if loss["sd"] else ""
-            cells = [
-                f"`{arm}`",
-                f"{mine['parameters']:,}",
-                f"{tuning[arm]['lr']:g}",
-                f"{loss['mean']:.4f}{spread}",
-                "–" if found is None else _interval(found["delta_loss"]),
-                "–" if found is None or found["p_holm"] is None else f"{found['p_holm']:.2g}",
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines += ["", *(f"- {words}" for words in comparison["in_words"].values())]
-        if (folder / ROBUSTNESS).exists():
-            counted = read_json(folder / ROBUSTNESS)["in_words"]
-            lines += ["", "Counted otherwise:", "", *(f"- {words}" for words in counted)]
-        hours = read_json(folder / MACHINE)["hours"]
-        if hours is not None:
-            lines += ["", f"It took {hours:g} hours."]
+        with as_written(folder, fix="run `git checkout` for it"):
+            lines += _frozen(folder, size)
     return "\n".join(lines) + "\n"
+
+
+def _frozen(folder: Path, size: str) -> list[str]:
+    """What is told of a size that is frozen in `folder`."""
+    comparison = read_json(folder / COMPARISON)
+    lines = [
+        "", f"## Size {size}", "",
+        "| arm | parameters | learning rate | loss (nats) | difference [95 %] | p, Holm |",
+        "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    tuning = read_json(folder / TUNING)
+    for arm, mine in comparison["arms"].items():
+        found, loss = comparison["differences"].get(arm), mine["val_loss"]
+        spread = f" (sd {loss['sd']:.4f})" if loss["sd"] else ""
+        cells = [
+            f"`{arm}`",
+            f"{mine['parameters']:,}",
+            f"{tuning[arm]['lr']:g}",
+            f"{loss['mean']:.4f}{spread}",
+            "–" if found is None else _interval(found["delta_loss"]),
+            "–" if found is None or found["p_holm"] is None else f"{found['p_holm']:.2g}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *(f"- {words}" for words in comparison["in_words"].values())]
+    if (folder / ROBUSTNESS).exists():
+        counted = read_json(folder / ROBUSTNESS)["in_words"]
+        lines += ["", "Counted otherwise:", "", *(f"- {words}" for words in counted)]
+    hours = read_json(folder / MACHINE)["hours"]
+    if hours is not None:
+        lines += ["", f"It took {hours:g} hours."]
+    return lines
 
 
 def _interval(ends: list[float]) -> str:

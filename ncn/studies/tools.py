@@ -1,6 +1,5 @@
 """git and dvc, as studies and the commands behind them call them."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ncn.common.errors import InputError
+from ncn.common.files import as_written, read_json
 
 # Of DVC's queue: REVISION/REVISION.run and .out, the log; the revision is what was queued.
 TASKS = Path(".dvc/tmp/exps/run")
@@ -59,8 +59,10 @@ def hours_of(experiment: str) -> float | None:
     """
     tries = []
     for note in TASKS.glob("*/*.run"):
-        log, task = note.with_suffix(".out"), json.loads(note.read_text(encoding="utf-8"))
-        if task.get("name") == experiment and log.exists():
+        log = note.with_suffix(".out")
+        with as_written(note, fix="delete it"):
+            name = read_json(note).get("name")
+        if name == experiment and log.exists():
             queued = int(git("show", "--no-patch", "--format=%ct", note.stem))
             tries.append(log.stat().st_mtime - queued)
     return round(sum(tries) / 3600, 2) if tries else None

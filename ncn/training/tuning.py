@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncn.common.errors import InputError
+from ncn.common.files import as_written, read_json
+from ncn.common.nested import is_number
+from ncn.common.paths import CHOSEN, tuning_directory
 from ncn.settings import Tune
 
 Trial = Callable[[float, int], float]  # of a learning rate and a seed: its loss, nats a token
@@ -84,6 +87,20 @@ def as_chosen(arm: str, lr: float, points: Sequence[Point] = ()) -> dict[str, An
         chosen["grid"] = [point._asdict() | {"loss": _finite(point.loss)} for point in points]
         chosen["flatness"] = [_finite(loss) for loss in beside]
     return chosen
+
+
+def chosen_rate(arm: str) -> float:
+    """The learning rate that the stage tune wrote down for an arm.
+
+    Raises:
+        InputError: its file is missing, or not what that stage writes.
+    """
+    path = tuning_directory(arm) / CHOSEN
+    with as_written(path):
+        lr = read_json(path)["lr"]
+        if not (is_number(lr) and lr > 0):
+            raise ValueError(f"lr is {lr}")
+        return float(lr)
 
 
 def in_words(chosen: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ncn.common.errors import InputError
+from ncn.common.files import as_written
 from ncn.common.paths import REQUIREMENTS
 
 PIP_AUDIT = Path(".venv/audit/bin/pip-audit")
@@ -31,7 +32,7 @@ def report() -> dict[str, Any] | str:
         return f"no answer within {SECONDS} s"
     try:
         found: dict[str, Any] = json.loads(done.stdout)
-    except json.JSONDecodeError:  # it ends with 1 for a vulnerability and for a dead network alike
+    except (ValueError, RecursionError):  # it ends with 1 for a vulnerability, or a dead network
         return (done.stderr.strip().splitlines() or ["pip-audit said nothing"])[-1]
     return found
 
@@ -40,19 +41,20 @@ def verdict(found: dict[str, Any]) -> str:
     """The answer in one line.
 
     Raises:
-        InputError: a package has a known vulnerability.
+        InputError: a package has a known vulnerability, or this is no answer of pip-audit.
     """
-    packages = found["dependencies"]
-    holes = [
-        f"{each['name']} {each['version']}: {hole['id']}"
-        + (f" (fixed in {', '.join(hole['fix_versions'])})" if hole["fix_versions"] else "")
-        for each in packages
-        for hole in each.get("vulns", [])
-    ]
+    with as_written("pip-audit's answer", fix="run it by hand"):
+        packages = found["dependencies"]
+        holes = [
+            f"{each['name']} {each['version']}: {hole['id']}"
+            + (f" (fixed in {', '.join(hole['fix_versions'])})" if hole["fix_versions"] else "")
+            for each in packages
+            for hole in each.get("vulns", [])
+        ]
+        # An index without such a database says "not found", which it counts as nothing known.
+        skipped = sum("skip_reason" in each for each in packages)
     if holes:
         raise InputError(f"known vulnerabilities: {'; '.join(holes)}: see make lock")
-    # An index without such a database says "not found", which pip-audit counts as nothing known.
-    skipped = sum("skip_reason" in each for each in packages)
     if skipped:
         return f"not checked: the database has no answer for {skipped} of {len(packages)} packages"
     return f"no known vulnerabilities in {len(packages)} packages"

@@ -35,7 +35,7 @@ def made(
 
 
 def text_of(folder: Path, vocabulary: Path, part: str) -> str:
-    rows = open_rows(folder, part)
+    rows = open_rows(folder, part)[:]
     return load_tokenizer(vocabulary).decode([*rows[:, :-1].ravel().tolist(), rows[-1, -1]])
 
 
@@ -76,7 +76,7 @@ def test_repeats_are_left_out_of_rows_too(tmp_path: Path, vocabulary: Path, unit
 
 def test_validation_stories_that_train_too_are_counted(tmp_path: Path, vocabulary: Path) -> None:
     meta = made(tmp_path, vocabulary, [*STORIES, *STORIES])
-    parts = {part: set(np.unique(open_rows(tmp_path, part))) for part in PARTS}
+    parts = {part: set(np.unique(open_rows(tmp_path, part)[:])) for part in PARTS}
     assert all(parts.values())
     # 60 validate; of each, its double is one of the other 299, of which 210 train.
     assert meta.text.val_in_train is not None

@@ -30,7 +30,7 @@ def test_rows_are_the_text_and_train_and_validation_share_none(
     tmp_path: Path, vocabulary: Path, unit: str
 ) -> None:
     meta = write(tmp_path, vocabulary, unit)
-    train, validation = open_rows(tmp_path, "train"), open_rows(tmp_path, "val")
+    train, validation = open_rows(tmp_path, "train")[:], open_rows(tmp_path, "val")[:]
     tokenizer = load_tokenizer(vocabulary)
     stream = [i for s in read_stories([tmp_path / "text.txt"])
               for i in [*tokenizer.encode(s), tokenizer.end_of_text]]  # fmt: skip
@@ -47,7 +47,7 @@ def test_a_story_split_keeps_whole_stories_on_one_side(tmp_path: Path, vocabular
     tokenizer = load_tokenizer(vocabulary)
 
     def stories(part: str) -> set[str]:
-        rows = open_rows(tmp_path, part)
+        rows = open_rows(tmp_path, part)[:]
         text = tokenizer.decode(rows[:, :-1].ravel().tolist())
         return {line for line in text.split("\n") if line.startswith("Story")}
 
@@ -59,7 +59,7 @@ def test_a_story_split_keeps_whole_stories_on_one_side(tmp_path: Path, vocabular
 
 def test_bytes_per_token_counts_the_bytes_of_the_targets(tmp_path: Path, vocabulary: Path) -> None:
     meta = write(tmp_path, vocabulary, "tail")
-    rows = open_rows(tmp_path, "val")
+    rows = open_rows(tmp_path, "val")[:]
     text = load_tokenizer(vocabulary).decode(rows[:, 1:].ravel().tolist())
     assert meta.val.bytes_per_token == len(text.encode()) / rows[:, 1:].size
 
@@ -97,7 +97,7 @@ def test_a_rows_task_is_the_file_that_it_begins_in(
             ids = [*tokenizer.encode(story), tokenizer.end_of_text]
             streams[part] += [(token, number) for token in ids]
     for part in PARTS:
-        rows, tasks = open_rows(tmp_path, part), open_tasks(tmp_path, part)
+        rows, tasks = open_rows(tmp_path, part)[:], open_tasks(tmp_path, part)[:]
         assert len(rows) == len(tasks)
         stream = streams[part if unit == "story" else "train"]
         beginnings = {

@@ -4,6 +4,7 @@ import hashlib
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 import ncn.corpus.rows
 from ncn.common.errors import InputError
 from ncn.common.files import read_json, write_json
-from ncn.corpus.rows import BlockDigests, open_rows, open_tasks
+from ncn.corpus.rows import TOKEN, BlockDigests, StoredRows, open_rows, open_tasks
 from tests.corpus.vocabulary import write
 
 
@@ -38,7 +39,7 @@ def forge(tmp_path: Path, name: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bin", "tasks"])
-def test_a_flipped_bit_is_refused_wherever_it_lies(
+def test_a_flipped_bit_is_refused_where_it_is_read_and_nowhere_else(
     tmp_path: Path, vocabulary: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(ncn.corpus.rows, "BLOCK_ROWS", 100)
@@ -53,13 +54,36 @@ def test_a_flipped_bit_is_refused_wherever_it_lies(
         damaged = bytearray(whole)
         damaged[place] ^= 1
         path.write_bytes(damaged)
-        first = place // row_bytes // 100 * 100
+        row = place // row_bytes
+        first = row // 100 * 100
         last = min(first + 99, n_rows - 1)
-        with pytest.raises(
-            InputError, match=rf"train\.{kind}: rows {first} to {last} are not what"
-        ):
-            opened(tmp_path, "train")
-        opened(tmp_path, "val")
+        rows = opened(tmp_path, "train")
+        for others in (slice(first), slice(last + 1, None), [*range(first)]):
+            rows[others]
+        refusal = rf"train\.{kind}: rows {first} to {last} are not what"
+        for damaged_too in (slice(None), slice(row, row + 1), [0, row], [row - n_rows]):
+            with pytest.raises(InputError, match=refusal):
+                rows[damaged_too]
+        opened(tmp_path, "val")[:]
+
+
+@given(st.data())
+def test_rows_on_disk_are_taken_as_rows_in_memory(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    n_rows, block = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 50))
+    content = np.arange(3 * n_rows, dtype=TOKEN).reshape(n_rows, 3)
+    path = tmp_path_factory.mktemp("rows") / "train.bin"
+    path.write_bytes(content.tobytes())
+    row_numbers = st.lists(st.integers(-n_rows, n_rows - 1), max_size=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ncn.corpus.rows, "BLOCK_ROWS", block)
+        digests = BlockDigests(6)
+        digests.update(content.tobytes())
+        rows = StoredRows(path, content.shape, digests.digests(), 3 * n_rows, "token id")
+        for _ in range(3):
+            chosen = data.draw(st.one_of(st.slices(n_rows), row_numbers))
+            np.testing.assert_array_equal(rows[chosen], content[chosen])
 
 
 @given(st.lists(st.integers(0, 700), max_size=9))
@@ -79,7 +103,7 @@ def test_an_id_outside_the_vocabulary_is_refused(tmp_path: Path, vocabulary: Pat
     path = tmp_path / "val.bin"
     forge(tmp_path, "val.bin", b"\xff\xff" + path.read_bytes()[2:])
     with pytest.raises(InputError, match=r"token id 65535 is not below the 300 of meta\.json"):
-        open_rows(tmp_path, "val")
+        open_rows(tmp_path, "val")[:1]
 
 
 def test_damaged_tasks_are_refused(tmp_path: Path, vocabulary: Path) -> None:
@@ -91,7 +115,7 @@ def test_damaged_tasks_are_refused(tmp_path: Path, vocabulary: Path) -> None:
         open_tasks(tmp_path, "val")
     forge(tmp_path, "val.tasks", b"\x01\x00" + whole[2:])
     with pytest.raises(InputError, match=r"val\.tasks: task 1 is not below the 1 of meta\.json"):
-        open_tasks(tmp_path, "val")
+        open_tasks(tmp_path, "val")[:1]
     path.unlink()
     with pytest.raises(InputError, match=r"val\.tasks does not exist: run `dvc repro tokenize`"):
         open_tasks(tmp_path, "val")

@@ -16,7 +16,7 @@ ODD: tuple[Any, ...] = (
 ODD_TEXT = (
     b"", b"\0", b"\xff", b"\xef\xbb\xbf", b"\r", b"\n\n", b"\t", b'"', b"'", b"{", b"}", b"[", b"]",
     b":", b"- ", b"&a ", b"*a", b"<<: ", b"!!int ''", b"!!python/object:os.system ", b"%YAML 1.1\n",
-    b"2026-13-45", b"1:30", b"0o17", b"1_0", b"9" * 5000, b"[" * 3000, b"nan", b"-1", b"1e400",
+    b"2026-13-45", b"1:30", b"0o17", b"1_0", b"9" * 5000, b"[" * 100_000, b"nan", b"-1", b"1e400",
     b"<|endoftext|>", b" " * 2000, b"\xe2\x80", b"\xed\xa0\x80", b"\\ud800", b"--- ", b"| ", b"#",
 )  # fmt: skip
 

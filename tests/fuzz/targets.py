@@ -52,6 +52,7 @@ from ncn.training.step import Engine
 from ncn.upkeep.lock import locked
 from tests.conftest import PARAMS, ROOT, VOCABULARY
 from tests.corpus.vocabulary import AS_IT_IS, TEXT, write_files
+from tests.fuzz import records
 from tests.fuzz.mutation import ODD
 from tests.publish.test_published_checkpoint import published_weights
 from tests.results import log_rows, write_results
@@ -70,7 +71,7 @@ class Target(NamedTuple):
     write: Callable[[], None]
     changed: str
     read: Callable[[random.Random], object]
-    weight: int = 1
+    weight: float = 1
 
 
 def _tiny() -> Params:
@@ -139,7 +140,7 @@ def _tokens() -> None:
 def _open_tokens(draw: random.Random) -> None:
     meta = read_meta(".")
     for part in meta.parts:
-        rows, tasks = open_rows(".", part), open_tasks(".", part)
+        rows, tasks = open_rows(".", part)[:], open_tasks(".", part)[:]
         assert rows.shape == (len(tasks), meta.context_length + 1)
         assert rows.max() < meta.vocab_size
 
@@ -163,7 +164,7 @@ def _tokenize(draw: random.Random) -> None:
     meta = write_files(files, Path("tokenizer"), split, 4, 1, Path("out"), text=text)
     tokenizer = load_tokenizer("tokenizer")
     for part in meta.parts:
-        rows = open_rows("out", part)
+        rows = open_rows("out", part)[:]
         assert "\r" not in tokenizer.decode(rows.ravel().tolist())
         assert np.array_equal(rows[:-1, -1], rows[1:, 0])
 
@@ -377,5 +378,18 @@ TARGETS: dict[str, Target] = {
     "series": Target(_series, "series.tsv", _read_series, 4),
     "study": Target(_study, "studies/p/*.yaml", _read_study),
     "locks": Target(_locks, "*.lock", _read_locks),
+    "manifest": Target(records.write_manifest, "data/raw/*.json", records.read_manifest),
+    "experiment": Target(records.write_experiment, "**/*.[yj]*", records.read_experiment),
+    "notes": Target(records.write_notes, "**/*.*", records.read_notes, 4),
+    "trials": Target(records.write_trials, "**/*.*", records.read_trials, 4),
+    "frozen_study": Target(records.write_study, "studies/**/*.json", records.read_frozen),
+    "card": Target(
+        lambda: records.write_card(_model()),
+        "metrics/**/*.json",
+        lambda _: records.read_card(_model()),
+        0.2,
+    ),
+    "figures": Target(_results, "[mp]*/**/*.*", records.read_figures, 0.1),
+    "hub": Target(records.write_answers, "*.json", records.read_answers, 0.1),
     "prompts": Target(_prompts, "prompts.txt", lambda _: read_prompts("prompts.txt"), 8),
 }

@@ -1,5 +1,6 @@
 """A little fuzzing in every run, past faults again, and that the campaign sees a fault."""
 
+import math
 import random
 import time
 from pathlib import Path
@@ -17,7 +18,8 @@ FAULTS = sorted((Path(__file__).parent / "faults").iterdir())
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_hostile_input_ends_in_what_it_should_or_in_a_line(target: str) -> None:
-    assert inputs(target, seed=1, numbers=range(30)) == []
+    few = math.ceil(30 * min(1, TARGETS[target].weight))  # of what takes a second, three
+    assert inputs(target, seed=1, numbers=range(few)) == []
 
 
 @pytest.mark.parametrize("path", FAULTS, ids=[path.name for path in FAULTS])

@@ -57,7 +57,7 @@ def test_no_two_stages_write_the_same_output_and_none_is_tracked_twice() -> None
 
 def test_the_stages_are_the_published_ones_in_order() -> None:
     assert list(STAGES) == [
-        "download", "tokenize", "tune", "train", "evaluate",
+        "download", "tokenize", "yardsticks", "tune", "train", "evaluate",
         "compare", "robustness", "convergence", "scaling", "brain_scan", "conditional",
         "generate", "adapt", "adaptation", "report",
     ]  # fmt: skip

@@ -366,6 +366,27 @@ def test_one_long_tuple_is_not_copied_again_and_again(tmp_path: Path) -> None:
         import_published(file)
 
 
+def test_the_same_numbers_under_many_names_are_refused_before_they_are_copied(
+    write: Callable[..., Path],
+) -> None:
+    shared = torch.zeros(100_000, dtype=torch.float16)  # each copy in fp32 takes twice the bytes
+    many = {f"tensor {number}": shared for number in range(100)}
+    with pytest.raises(InputError, match=r"is refused: its tensors have \d+ bytes, the file \d+"):
+        import_published(write(published_weights() | many), H)
+
+
+def test_a_storage_that_is_shorter_than_its_tensor_is_refused(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    plain, short = write(published_weights()), tmp_path / "short.pt"
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(short, "w") as target:
+        for entry in source.infolist():
+            content = source.read(entry)
+            target.writestr(entry.filename, content[:4] if "/data/3" in entry.filename else content)
+    with pytest.raises(InputError, match=r"data/3 has 4 bytes, and a tensor asks for \d\d+"):
+        import_published(short, H)
+
+
 def test_a_storage_that_is_said_to_be_larger_than_it_is_is_refused(
     write: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -378,7 +399,7 @@ def test_a_storage_that_is_said_to_be_larger_than_it_is_is_refused(
                 assert b"K\x10" in content
                 content = content.replace(b"K\x10", b"J\x00\x00\x00\x40")
             target.writestr(entry.filename, content)
-    with pytest.raises(InputError, match="no checkpoint that can be read"):
+    with pytest.raises(InputError, match="has 64 bytes, and a tensor asks for 4294967296"):
         import_published(lying, H)
 
 

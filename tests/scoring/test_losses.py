@@ -132,10 +132,23 @@ def test_the_leak_catches_a_planted_one(tiny: Params, monkeypatch: pytest.Monkey
 def test_a_story_goes_on_from_row_to_row_and_its_end_belongs_to_it() -> None:
     stream = np.array([7, 1, 2, 9, 3, 4, 5, 9, 9, 6, 1, 2, 3]).astype(np.uint16)
     windows = stream[np.arange(3)[:, None] * 4 + np.arange(5)]  # the last is the next one's first
-    stories = clusters_of(windows, "story", end_of_text=9)
+    every = np.arange(3)
+    stories = clusters_of(windows, every, "story", end_of_text=9)
     assert stories.tolist() == [[0, 0, 0, 1], [1, 1, 1, 2], [3, 3, 3, 3]]
-    assert clusters_of(windows, "tail", 9).tolist() == stories.tolist()
-    assert clusters_of(windows, "sequence", 9).tolist() == [[0] * 4, [1] * 4, [2] * 4]
+    assert clusters_of(windows, every, "tail", 9).tolist() == stories.tolist()
+    assert clusters_of(windows, every, "sequence", 9).tolist() == [[0] * 4, [1] * 4, [2] * 4]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+@pytest.mark.parametrize("unit", ["story", "tail", "sequence"])
+def test_a_row_has_the_clusters_that_it_has_among_all(
+    monkeypatch: pytest.MonkeyPatch, unit: str, at_once: int
+) -> None:
+    monkeypatch.setattr("ncn.scoring.losses.COUNTED_ROWS", at_once)
+    every, some = np.arange(20), np.array([0, 3, 4, 19])
+    sequences = rows(20, vocabulary=7)
+    of_all = clusters_of(sequences, every, unit, end_of_text=2)
+    assert np.array_equal(clusters_of(sequences, some, unit, end_of_text=2), of_all[some])
 
 
 def test_clusters_keep_the_mean_loss() -> None:

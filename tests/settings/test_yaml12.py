@@ -197,6 +197,14 @@ def test_what_dvc_reads_and_settings_need_not_hold_is_refused(text: str) -> None
         (b"a: &x [1, [*x]]\n", "is not YAML: an alias stands in what it stands for"),
         (BOMB, "is not YAML: it has more than 1,000,000 mappings and lists, aliases written out"),
         (b"a: " + b"[" * 5000 + b"]" * 5000, "is not YAML: it is nested too deep"),
+        (b"[" * 100_000, "is not YAML: it is nested too deep"),
+        (b"{a: " * 50_000, "is not YAML: it is nested too deep"),
+        (b"- " * 50_000, "is not YAML: it is nested too deep"),
+        (
+            b"a0: &a0 {}\n"
+            + b"".join(b"a%d: &a%d [*a%d]\n" % (n + 1, n + 1, n) for n in range(5000)),
+            "is not YAML: it is nested too deep",
+        ),
         (b"- a\n", "expected sections (a mapping), found list"),
         (b"", "expected sections (a mapping), found NoneType"),
     ],
