@@ -18,8 +18,11 @@ from ncn.benchmark.kernels import elementwise_kernels, kernel_table, measure_ker
 from ncn.benchmark.skipping import skipping, skipping_table
 from ncn.benchmark.start_up import start_up, start_up_table
 from ncn.benchmark.training import (
+    MECHANISMS,
     arms,
     arms_table,
+    mechanisms,
+    mechanisms_table,
     speed,
     speed_table,
     whole_step_table,
@@ -27,6 +30,7 @@ from ncn.benchmark.training import (
 )
 from ncn.corpus.tokenizer import GPT2_VOCABULARY
 from ncn.settings import Params
+from ncn.settings.profiles import experiment
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -44,6 +48,9 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "training_step": Section(arms, arms_table),
+    MECHANISMS: Section(
+        lambda params, device: mechanisms(experiment(MECHANISMS), device), mechanisms_table
+    ),
     "training_speed": Section(speed, speed_table),
     "start_up": Section(start_up, start_up_table),
     "generation": Section(generating, generating_table),
@@ -70,9 +77,9 @@ def table(figures: dict[str, Any]) -> str:
         "",
         f"Made by `make bench` on: {machine['device']} ({machine['processor']}), torch"
         f" {machine['torch']}, Python {machine['python']}. Published size (d_model 256, 6 layers,"
-        f" vocabulary {GPT2_VOCABULARY:,}, context 512). Arms in turn, medians over rounds; a ratio"
-        " is the median over rounds of the ratio within a round. Seconds are this machine's, on"
-        " that day.",
+        f" vocabulary {GPT2_VOCABULARY:,}, context 512) where a heading says no other. Arms in"
+        " turn, medians over rounds; a ratio is the median over rounds of the ratio within a round."
+        " Seconds are this machine's, on that day.",
     ]
     for name, section in SECTIONS.items():
         if name in figures:
