@@ -1,13 +1,17 @@
-"""Which stories of the corpus are used, and in which part: repeats left out, the others drawn."""
+"""Which stories of the corpus are used, and in which part: repeats left out, and those that
+`text.dialogue` does not want; the others drawn.
+"""
 
 from pathlib import Path
 
 import numpy as np
 
+from ncn.common.errors import InputError
 from ncn.corpus import meta
 from ncn.corpus.ranges import EMPTY, Corpus, keys_files
 from ncn.corpus.split import LEFT_OUT, PARTS, Parts, choose_parts
 from ncn.settings import Split
+from ncn.text.dialogue import is_of
 from ncn.text.mending import FAULTS
 from ncn.text.repeats import repeated, shared
 from ncn.text.stories import begins_with_mark
@@ -25,6 +29,9 @@ def choose_stories(
         scratch: where the keys of the stories lie.
         drawn: whether stories come into parts; None is returned where they need not, and none is
             left out.
+
+    Raises:
+        InputError: `text.dialogue` leaves no story.
     """
     keys, n_stories = keys_files(scratch, len(corpus.ranges)), corpus.n_stories
     again = repeated(keys, n_stories)
@@ -34,6 +41,11 @@ def choose_stories(
         n_near = int(again.sum())
     if corpus.text.repeats == "keep":
         again[:] = False
+    if (wanted := corpus.text.dialogue) != "any":
+        out = [not is_of(story, wanted) for story in corpus.read()]
+        if all(out):
+            raise InputError(f"text.dialogue: {wanted}: of {n_stories:,} stories none is so")
+        again |= np.array(out)
     kept = n_stories - int(again.sum())
     parts = None
     if drawn or kept < n_stories:
@@ -51,6 +63,7 @@ def choose_stories(
         repeats=n_repeats,
         near_repeats=n_near,
         left_out=n_stories - kept,
+        dialogue=corpus.text.dialogue,
         val_in_train=in_train["val"],
         tune_in_train=in_train["tune"],
     )
@@ -62,6 +75,8 @@ def in_words(text: meta.Text) -> list[str]:
     if found := [f"{name} in {n:,} stories" for name, n in text.found.items() if n]:
         mended = f"mended: {', '.join(text.mended)}" if text.mended else "nothing was mended"
         lines.append(f"found: {'; '.join(found)} ({mended}; see text in params.yaml)")
+    if text.dialogue != "any":
+        lines.append(f"stories {text.dialogue} dialogue; the others are among those left out")
     if text.repeats or text.near_repeats:
         near = "" if text.near_repeats is None else f", {text.near_repeats:,} nearly"
         lines.append(

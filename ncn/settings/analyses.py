@@ -85,6 +85,7 @@ Method = Literal["control", "lora", "bitfit", "full", "replay"]
 class SecondText(Settings):
     """The text that trained models go on with."""
 
+    source: Literal["dialect", "dialogue"]
     stories: Annotated[StrictInt, Field(ge=2)]
     validation: Share
 

@@ -160,6 +160,11 @@ class Params(Settings):
                 raise ValueError(
                     f"adapt.start_from: {arm!r} is no arm; allowed are {', '.join(self.arms)}"
                 )
+        if self.adapt.text.source == "dialogue" and self.text.dialogue == "any":
+            raise ValueError(
+                "adapt.text.source: dialogue, but text.dialogue: any leaves no story for a second"
+                " text; allowed are text.dialogue without or with, or source dialect"
+            )
         if self.adapted_control.controller == "none":
             raise ValueError("adapt.control: controller: it should be 'network' or 'static'")
         try:

@@ -118,7 +118,8 @@ def differs(arm: str, **figures: object) -> None:
 
 
 def test_more_arms_than_the_default_ones_are_ranked(params: Params) -> None:
-    params = with_arm(params, salience="causal")
+    static = params.arms | {"static": {"controller": "static"}}
+    params = with_arm(params.model_copy(update={"arms": static}), salience="causal")
     write_results(params)
     edit(COMPARISON, lambda comparison: comparison.update(reference="static"))
     differs("special", delta_ppl=[-0.5, -0.6, -0.4], to_reference={"delta_loss": [0.1, 0.1, 0.1]})
