@@ -17,6 +17,7 @@ from ncn.benchmark.generation import generating, generating_table
 from ncn.benchmark.kernels import elementwise_kernels, kernel_table, measure_kernels, output_head
 from ncn.benchmark.skipping import skipping, skipping_table
 from ncn.benchmark.start_up import start_up, start_up_table
+from ncn.benchmark.switching import switching, switching_table
 from ncn.benchmark.training import (
     MECHANISMS,
     arms,
@@ -54,6 +55,7 @@ SECTIONS = {
     "training_speed": Section(speed, speed_table),
     "start_up": Section(start_up, start_up_table),
     "generation": Section(generating, generating_table),
+    "switching": Section(switching, switching_table),
     "skipping": Section(skipping, skipping_table),
     "whole_step": Section(whole_steps, whole_step_table),
     "kernels": Section(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictInt, StrictStr, model_validator
+from pydantic import Field, StrictInt, StrictStr, field_validator, model_validator
 
 from ncn.settings.values import Count, Number, Positive, Settings, Share
 
@@ -77,6 +77,14 @@ class Generate(Settings):
     top_k: Annotated[StrictInt, Field(ge=0)]
     top_p: Annotated[Number, Field(gt=0, le=1)]
     recall_sequences: Count
+    slider_values: list[Number] = Field(min_length=1)
+
+    @field_validator("slider_values")
+    @classmethod
+    def _none_is_neutral(cls, values: list[float]) -> list[float]:
+        if 0 in values:
+            raise ValueError("0 is what each value is compared with: it should be another")
+        return values
 
 
 Method = Literal["control", "lora", "bitfit", "full", "replay"]

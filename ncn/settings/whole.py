@@ -43,7 +43,7 @@ ArmName = Annotated[
 # What an arm may change: any setting of these two sections, the rival of the control network, and
 # of training what may suit one form of model better than another.
 ARM_TRAINING = ("lr", "decay", "weight_decay")
-ARM_MODEL = ("modulator", "experts", "experts_per_token")
+ARM_MODEL = ("modulator", "experts", "experts_per_token", "task_tokens")
 ARM_SETTINGS = {
     *ControlSettings.model_fields, *Baseline.model_fields, *ARM_MODEL, *ARM_TRAINING
 }  # fmt: skip
