@@ -181,7 +181,7 @@ def favourable() -> dict[str, Any]:
             "recall": {"things": [2] * 30, "text": [1] * 30, "runs": kept}
             | {"shuffled_runs": every([0] * 28 + [1, 1])}
         }
-        | steered(0.5, 0.6),
+        | steered(0.5, 0.51),
         "adaptation": {
             "arms": {
                 f"{arm}-{method}": again([0.1, 0.11] if arm in PLAIN else [0.05, 0.06])
@@ -436,8 +436,8 @@ NO_RECALL = {"recall": {"things": [1], "text": [1], "runs": {}}}
         ("objects", shuffled_alike(), UNDECIDED),
         ("objects", barely_more(), NEGLIGIBLE),
         ("objects", recalled([0, 0], baseline=[0, 0]), UNDECIDED),
-        ("objects", put(samples=NO_RECALL | steered(0.5, 0.6)), UNDECIDED),
-        ("steering", steering(0.001, 0.002), NEGLIGIBLE),
+        ("objects", put(samples=NO_RECALL | steered(0.5, 0.51)), UNDECIDED),
+        ("steering", steering(0.05, 0.0501), NEGLIGIBLE),
         ("steering", steering(-0.01, 0.01), UNDECIDED),
         ("steering", steering(-0.5, -0.51), NO),
         ("steering", lambda content: content["samples"].pop("steering"), UNTESTABLE),
@@ -479,7 +479,7 @@ def test_tasks_of_a_control_network_are_compared_with_those_of_a_token(
     several = experiment.model_copy(update={"arms": arms, "data": local})
     cases = (
         ((1.5, 1.51), YES),
-        ((1.595, 1.596), NEGLIGIBLE),
+        ((1.595, 1.5951), NEGLIGIBLE),
         ((1.6, 1.7), UNDECIDED),
         ((1.65, 1.651), NO),
     )
