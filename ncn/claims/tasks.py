@@ -101,7 +101,7 @@ def sliders_steer(metrics: Metrics, arm: str) -> Finding:
     )
 
 
-@claim("switching", "Tasks and styles are switched without overhead", "6.1", BENCH, needs=None)
+@claim("switching", "Tasks and styles are switched without overhead", "", BENCH, needs=None)
 def switched_for_nothing(metrics: Metrics) -> Finding:
     """The time of a generated token when the task and a slider change before each, against being
     told the same throughout (`make bench`). Supported if it is at most 1.05 of it; not supported if
@@ -122,7 +122,7 @@ def switched_for_nothing(metrics: Metrics) -> Finding:
 @claim(
     "temperature",
     "Precision is a temperature: lower where the next token is open",
-    "6.1",
+    "",
     SCAN,
     needs=("precision",),
 )

@@ -73,7 +73,8 @@ def ranking(
             (1, 1),
             verdict,
             verdict_of(arm, summary, comparison, to_reference=True),
-            *(_number(entries.get(arm, {}).get(key)) for key in ("parameters", "flops_per_token")),
+            _number(entries.get(arm, {}).get("parameters")),
+            _number(entries.get(arm, {}).get("flops_per_token")),
             times.get(arm),
         )
         for arm, verdict in verdicts.items()
@@ -123,7 +124,7 @@ def in_words(
         if controllers[row.arm] == "none"
         and _setting(settings, row.arm, "model", "modulator") not in (None, "none")
     ]
-    reference = comparison.get("reference")
+    reference = str(comparison.get("reference"))
     if not networks or not rivals or controllers.get(reference) != "static":
         return said
     better = [
