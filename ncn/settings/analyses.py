@@ -76,8 +76,8 @@ class Generate(Settings):
     temperature: Annotated[Number, Field(ge=0)]
     top_k: Annotated[StrictInt, Field(ge=0)]
     top_p: Annotated[Number, Field(gt=0, le=1)]
-    recall_sequences: Count
     slider_values: list[Number] = Field(min_length=1)
+    recall_sequences: Count
 
     @field_validator("slider_values")
     @classmethod
