@@ -60,6 +60,7 @@ def training_step(
     device: torch.device,
     sequences: int,
     vocab_size: int = GPT2_VOCABULARY,
+    /,
     **changes: object,
 ) -> Callable[[], object]:
     """One optimiser step of `arm` over random tokens, with `changes` of the `train` settings."""

@@ -63,7 +63,8 @@ def steering(
         standardised: Floats = (found - mean) / sd
         return standardised
 
-    without, at, steered = measures(NO_CONDITIONS), np.array(values), {}
+    steered: dict[str, dict[str, Any]] = {}
+    without, at = measures(NO_CONDITIONS), np.array(values)
     for place, name in enumerate(names):
         given = (conditions_of(model, sliders={name: value}) for value in values)
         moved = np.array([(measures(each) - without)[:, place] for each in given])  # [values, N]
