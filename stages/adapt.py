@@ -1,6 +1,6 @@
 """One trained model, trained again on a second text -> its loss on both texts, before and after.
 
-In:  data/models/ARM-SEED, data/tokens.
+In:  data/models/ARM-SEED, data/tokens; data/raw, where the second text is cut from it.
 Out: data/adapted/ARM-METHOD-SEED/: model.safetensors, config.json, adapted.json, log.tsv.
 
 Interrupted, the same command goes on from the state in .scratch.
@@ -65,7 +65,9 @@ def adapt(arm: str, method: Method, seed: int, stop: StopSignals) -> None:
         "first": first[choose_sequences(len(first), params.eval.sequences, params.seed)]
     }
     tokenizer = load_tokenizer(paths.TOKENIZER)
-    second = second_text(settings.text, tokenizer, meta.context_length, params.seed)
+    second = second_text(
+        settings.text, params.text, paths.RAW, tokenizer, meta.context_length, params.seed
+    )
     texts["second"] = second.val
     rows = second.train
     if method == "replay":
@@ -81,7 +83,8 @@ def adapt(arm: str, method: Method, seed: int, stop: StopSignals) -> None:
             for name, each in texts.items()
         }
 
-    begun = (meta.digest, sha256_of(place / WEIGHTS), settings.text, settings.replay)
+    told = hashlib.sha256(second.train.tobytes()).hexdigest()
+    begun = (meta.digest, sha256_of(place / WEIGHTS), settings.text, told, settings.replay)
     data = hashlib.sha256(repr(begun).encode()).hexdigest()
     with states_of(run, model.config, train, seed, data, params.saving, "adapt") as states:
         states.forget_if_recorded(inputs.name, folder)

@@ -2,7 +2,8 @@
 
 In:  data/models/ARM-SEED, data/tokens.
 Out: metrics/samples.json: the samples; and `recall`, for each of some validation rows: how many
-     things its first half begins, how many its own second half and each run's names again.
+     things its first half begins, how many its own second half and each run's names again;
+     `steering`, of the runs that have sliders: how the text follows them.
 """
 
 import ncn.common.before_torch  # noqa: F401 isort: skip (before what takes long)
@@ -18,6 +19,7 @@ from ncn.corpus.tokenizer import load_tokenizer
 from ncn.generation.decoding import generation_salience
 from ncn.generation.object_permanence import continued, halves, kept_in, shuffled
 from ncn.generation.sampling import Sampling
+from ncn.generation.steering import steering
 from ncn.generation.text import continue_texts
 from ncn.model import load_model
 from ncn.model.device import compute_alike
@@ -41,6 +43,7 @@ def main() -> None:
     rows = validation[choose_sequences(len(validation), settings.recall_sequences, params.seed)]
     cut = halves(rows, tokenizer)
     written: dict[str, list[str]] = {}
+    steered: dict[str, object] = {}
     with timed("generate"):
         for arm in params.arms:
             for seed in params.seeds:
@@ -57,7 +60,12 @@ def main() -> None:
                 written[run] = continued(
                     model, cut.prompts, length, tokenizer, sampling, params.seed
                 )
-    shown = settings.model_dump(exclude={"prompts"}) | {"seed": params.seed}
+                if found := steering(
+                    model, cut.prompts, length, tokenizer, sampling, params.seed,
+                    settings.slider_values,
+                ):  # fmt: skip
+                    steered[run] = found
+    shown = settings.model_dump(exclude={"prompts", "slider_values"}) | {"seed": params.seed}
     recall: dict[str, object] = {"things": list(map(len, cut.things))}
     for name, arranged in (("", list), ("shuffled_", shuffled)):
         recall[f"{name}text"] = kept_in(cut.things, arranged(cut.rest))
@@ -67,7 +75,8 @@ def main() -> None:
     inputs.check()
     write_json(
         SAMPLES,
-        {"settings": shown, "salience": salience, "samples": samples, "recall": recall},
+        {"settings": shown, "salience": salience, "samples": samples, "recall": recall}
+        | ({"steering": steered} if steered else {}),
     )
     for prompt, texts_by_run in samples.items():
         for run, text in texts_by_run.items():

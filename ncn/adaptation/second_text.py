@@ -1,9 +1,14 @@
-"""The second text, as rows of the first one's vocabulary: stories of the grammar's other dialect.
+"""The second text, as rows of the first one's vocabulary.
 
-They are other stories than those of the first text, too: a seed's neighbour draws them.
+| adapt.text.source | what it is                                                                  |
+|-------------------|-----------------------------------------------------------------------------|
+| dialect           | stories of the grammar's other dialect, drawn by the seed's neighbour       |
+| dialogue          | of the text that this run began with, the stories that `text.dialogue` left |
+|                   | out: mended alike, each once, in their order                                |
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +16,11 @@ import numpy as np
 from ncn.common.errors import InputError
 from ncn.corpus.rows import TOKEN, Rows, TokenRows
 from ncn.corpus.tokenizer import Tokenizer
-from ncn.settings import SecondText
+from ncn.settings import SecondText, Text
 from ncn.sources.stories import write_stories
+from ncn.text.dialogue import is_of
+from ncn.text.mending import mended
+from ncn.text.stories import read_stories, text_files
 
 
 class SecondRows(NamedTuple):
@@ -23,32 +31,53 @@ class SecondRows(NamedTuple):
 
 
 def second_text(
-    settings: SecondText, tokenizer: Tokenizer, context_length: int, seed: int
+    settings: SecondText,
+    text: Text,
+    raw: Path,
+    tokenizer: Tokenizer,
+    context_length: int,
+    seed: int,
 ) -> SecondRows:
-    """`adapt.text.stories` stories, of which the last `adapt.text.validation` validate.
+    """At most `adapt.text.stories` stories, of which the last `adapt.text.validation` validate.
 
     Args:
         settings: the section `adapt.text`.
+        text: the section `text`, of the first text.
+        raw: what the download stage fetched.
         tokenizer: of the first text.
         context_length: of a row.
         seed: of the first text.
 
     Raises:
-        InputError: a part would have no row.
+        InputError: a part would have no row, or text that cannot be read.
     """
-    told = write_stories(settings.stories, (seed + 1) % 2**32, "second")
-    stories = [f"\n{story}\n" for story in told]  # as they stand in a file
-    first = settings.stories - max(1, int(settings.stories * settings.validation))
-    parts = {"training": stories[:first], "validation": stories[first:]}
+    if settings.source == "dialogue":
+        stories = left_out(text, raw, settings.stories)
+    else:
+        told = write_stories(settings.stories, (seed + 1) % 2**32, "second")
+        stories = [f"\n{story}\n" for story in told]  # as they stand in a file
+    first = len(stories) - max(1, int(len(stories) * settings.validation))
+    parts = {"training": stories[: max(0, first)], "validation": stories[max(0, first) :]}
     rows = {name: rows_of(part, tokenizer, context_length) for name, part in parts.items()}
     for name, made in rows.items():
         if not len(made):
             raise InputError(
-                f"adapt.text: stories {settings.stories}, validation {settings.validation}: the"
-                f" {name} part makes no row of context_length {context_length} + 1: more stories"
-                " are needed, or another share"
+                f"adapt.text: stories {settings.stories} ({len(stories)} are there), validation"
+                f" {settings.validation}: the {name} part makes no row of context_length"
+                f" {context_length} + 1: more stories are needed, or another share"
             )
     return SecondRows(*rows.values())
+
+
+def left_out(text: Text, raw: Path, n: int) -> list[str]:
+    """The first `n` stories that `text.dialogue` left out."""
+    found: dict[str, None] = {}
+    for story in read_stories(text_files(raw)):
+        if not is_of(whole := mended(story, text.mended), text.dialogue):
+            found[whole] = None
+        if len(found) == n:
+            break
+    return list(found)
 
 
 def rows_of(stories: Sequence[str], tokenizer: Tokenizer, context_length: int) -> Rows:

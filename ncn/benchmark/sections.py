@@ -17,9 +17,13 @@ from ncn.benchmark.generation import generating, generating_table
 from ncn.benchmark.kernels import elementwise_kernels, kernel_table, measure_kernels, output_head
 from ncn.benchmark.skipping import skipping, skipping_table
 from ncn.benchmark.start_up import start_up, start_up_table
+from ncn.benchmark.switching import switching, switching_table
 from ncn.benchmark.training import (
+    MECHANISMS,
     arms,
     arms_table,
+    mechanisms,
+    mechanisms_table,
     speed,
     speed_table,
     whole_step_table,
@@ -27,6 +31,7 @@ from ncn.benchmark.training import (
 )
 from ncn.corpus.tokenizer import GPT2_VOCABULARY
 from ncn.settings import Params
+from ncn.settings.profiles import experiment
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -44,9 +49,13 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "training_step": Section(arms, arms_table),
+    MECHANISMS: Section(
+        lambda params, device: mechanisms(experiment(MECHANISMS), device), mechanisms_table
+    ),
     "training_speed": Section(speed, speed_table),
     "start_up": Section(start_up, start_up_table),
     "generation": Section(generating, generating_table),
+    "switching": Section(switching, switching_table),
     "skipping": Section(skipping, skipping_table),
     "whole_step": Section(whole_steps, whole_step_table),
     "kernels": Section(
@@ -70,9 +79,9 @@ def table(figures: dict[str, Any]) -> str:
         "",
         f"Made by `make bench` on: {machine['device']} ({machine['processor']}), torch"
         f" {machine['torch']}, Python {machine['python']}. Published size (d_model 256, 6 layers,"
-        f" vocabulary {GPT2_VOCABULARY:,}, context 512). Arms in turn, medians over rounds; a ratio"
-        " is the median over rounds of the ratio within a round. Seconds are this machine's, on"
-        " that day.",
+        f" vocabulary {GPT2_VOCABULARY:,}, context 512) where a heading says no other. Arms in"
+        " turn, medians over rounds; a ratio is the median over rounds of the ratio within a round."
+        " Seconds are this machine's, on that day.",
     ]
     for name, section in SECTIONS.items():
         if name in figures:

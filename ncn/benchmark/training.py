@@ -28,6 +28,8 @@ from ncn.training.step import Engine
 
 ROUNDS = 15
 ARM_SEQUENCES = 2
+MECHANISM_ROUNDS = 40  # a step is a twentieth of one at published size, so its time is noisier
+MECHANISMS = "mechanisms"  # the profile whose arms are timed at the size of params.yaml
 # Two forms of a step are compared at 8 x 512 tokens, for seconds a step on two cores.
 SPEED_SEQUENCES = 8
 SPEED_ROUNDS = 5
@@ -46,20 +48,26 @@ GPU_SETTINGS: dict[str, dict[str, object]] = {
 EPOCH_TOKENS = 520.3e6  # one epoch of TinyStoriesV2
 
 
-def random_rows(sequences: int, length: int) -> Rows:
+def random_rows(sequences: int, length: int, vocab_size: int = GPT2_VOCABULARY) -> Rows:
     """Rows [sequences, length + 1] of random tokens."""
     shape = (sequences, length + 1)
-    return np.random.default_rng(0).integers(GPT2_VOCABULARY, size=shape, dtype=np.uint16)
+    return np.random.default_rng(0).integers(vocab_size, size=shape, dtype=np.uint16)
 
 
 def training_step(
-    params: Params, arm: str, device: torch.device, sequences: int, **changes: object
+    params: Params,
+    arm: str,
+    device: torch.device,
+    sequences: int,
+    vocab_size: int = GPT2_VOCABULARY,
+    /,
+    **changes: object,
 ) -> Callable[[], object]:
     """One optimiser step of `arm` over random tokens, with `changes` of the `train` settings."""
     batch = {"micro_batch_size": sequences, "grad_accum_steps": 1}
     train = params.train.model_copy(update=batch | changes)
-    engine = Engine(build_model(params, arm, GPT2_VOCABULARY).to(device), train, seed=0)
-    rows = random_rows(sequences, params.model.context_length)
+    engine = Engine(build_model(params, arm, vocab_size).to(device), train, seed=0)
+    rows = random_rows(sequences, params.model.context_length, vocab_size)
     return lambda: engine.step(rows, train.lr)
 
 
@@ -86,14 +94,57 @@ def arms_table(figures: dict[str, Any]) -> list[str]:
         f"## One training step: {figures['sequences']} x 512 tokens, {figures['precision']},"
         f" {figures['rounds']} rounds",
         "",
+        *_by_arm(figures["arms"]),
+    ]
+
+
+def _by_arm(entries: dict[str, dict[str, float]]) -> list[str]:
+    return [
         "| arm | seconds | ratio to the baseline |",
         "|---|---|---|",
         *(
-            f"| {arm} | {entry['seconds']:.3f} | {entry['ratio']:.3f} |"
-            for arm, entry in figures["arms"].items()
+            f"| {arm} | {each['seconds']:.3f} | {each['ratio']:.3f} |"
+            for arm, each in entries.items()
         ),
         "",
         "`plain` is the baseline without the width that restores the number of parameters.",
+    ]
+
+
+def mechanisms(params: Params, device: torch.device) -> dict[str, Any]:
+    """One training step of every mechanism and rival, as a run of `params` takes it."""
+    sequences = params.train.micro_batch_size
+    timed = {
+        arm: training_step(params, arm, device, sequences, params.tokenizer.vocab_size)
+        for arm in params.arms
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(params.train.threads)
+    try:
+        seconds = in_turn(timed, MECHANISM_ROUNDS, "step of each mechanism")
+    finally:
+        torch.set_num_threads(threads)
+    return {
+        "sequences": sequences,
+        "context_length": params.model.context_length,
+        "d_model": params.model.d_model,
+        "n_layers": params.model.n_layers,
+        "precision": params.train.precision,
+        "threads": params.train.threads,
+        "rounds": MECHANISM_ROUNDS,
+        "arms": compared(seconds, "baseline"),
+    }
+
+
+def mechanisms_table(figures: dict[str, Any]) -> list[str]:
+    """The step time of every mechanism as Markdown."""
+    return [
+        f"## One training step of each mechanism: d_model {figures['d_model']},"
+        f" {figures['n_layers']} layers, {figures['sequences']} x {figures['context_length']}"
+        f" tokens, {figures['precision']}, threads of a CPU: {figures['threads']},"
+        f" {figures['rounds']} rounds",
+        "",
+        *_by_arm(figures["arms"]),
     ]
 
 

@@ -20,7 +20,17 @@ with its name, another experiment than the published one gives "not testable her
 from collections.abc import Iterator
 from typing import Any
 
-from ncn.claims import adaptation, context, control, published, results, rivals, signals, training
+from ncn.claims import (
+    adaptation,
+    context,
+    control,
+    published,
+    results,
+    rivals,
+    signals,
+    tasks,
+    training,
+)
 from ncn.claims.rule import (
     UNDECIDED,
     UNTESTABLE,
@@ -69,6 +79,10 @@ CLAIMS: tuple[Claim, ...] = (
     rivals.smoother_descent,
     rivals.sample_efficiency,
     rivals.better_calibrated,
+    tasks.tasks_beat_tokens,
+    tasks.sliders_steer,
+    tasks.switched_for_nothing,
+    tasks.precision_is_a_temperature,
 )
 
 

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--refresh", metavar="WHEN", default="1", help="of c: every N tokens, or entropy:NATS")
     add("--skip-below", metavar="EPS", type=float, help="leave out what gate times gain so lowers")
     add("--skip", choices=FORMS, default=FORMS[0], help="of a token, with that (%(default)s)")
-    add("--task", metavar="N", type=int, help="of a model with ncn.tasks: the text file's number")
+    add("--task", metavar="N", type=int, help="of a model with tasks: the text file's number")
     add("--slider", metavar="NAME=X", action="append", default=[], help="X sd from the mean")
     add("--tokenizer", metavar="DIR", help=f"the model's (its own folder, or {TOKENIZER})")
 

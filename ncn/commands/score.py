@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", help="a directory, as data/models/ncn-1, or OWNER/NAME of a hub")
     add("file", metavar="FILE", help=f"UTF-8, {END_OF_TEXT} between stories; -: standard input")
     add("--salience", choices=("causal", "reactive"), help="another than the model's own")
-    add("--task", metavar="N", type=int, help="of a model with ncn.tasks: the text file's number")
+    add("--task", metavar="N", type=int, help="of a model with tasks: the text file's number")
     add("--weights", choices=WEIGHTS, default="fp32", help="int8: rounded as `generate` has them")
     add("--batch-size", metavar="N", type=int, default=8, help="windows at once (%(default)s)")
     add("--tokenizer", metavar="DIR", help=f"the model's (its own folder, or {TOKENIZER})")

@@ -1,6 +1,7 @@
 """What the control network may be told beside the text (preprint 3.2): a task, and sliders.
 
-Only the control network hears of it; the transformer reads the text alone.
+Only the control network hears of it; the transformer reads the text alone, but for that of an arm
+with task tokens (`ncn.model.language_model`).
 """
 
 from dataclasses import dataclass

@@ -7,6 +7,7 @@ from pydantic import Field, StrictInt, StrictStr, model_validator
 
 from ncn.common.files import read_json
 from ncn.settings import MAX_VOCABULARY, Digest, Settings, Split, validated
+from ncn.settings.data import Dialogue
 from ncn.settings.values import Count, Positive
 
 Kind = Literal["bin", "tasks"]  # of a part's files: the rows, and the task of each
@@ -38,7 +39,8 @@ class Text(Settings):
         mended: the faults that were mended.
         repeats: that an earlier story is, word for word.
         near_repeats: that an earlier one nearly is, those included; null where not looked for.
-        left_out: of these, as `text.repeats` says.
+        left_out: of these, as `text.repeats` says, and those that `dialogue` does not want.
+        dialogue: which stories there are, see `text.dialogue`.
         val_in_train: stories of the validation part that train too, word for word, and
         tune_in_train: of the tuning part; null where rows are drawn, which cut
             stories.
@@ -51,6 +53,8 @@ class Text(Settings):
     repeats: Number
     near_repeats: Number | None
     left_out: Number
+    # Not written where it leaves none out: tokens made before it was there are the same.
+    dialogue: Dialogue = Field(default="any", exclude_if=lambda name: name == "any")
     val_in_train: Number | None
     tune_in_train: Number | None
 

@@ -67,13 +67,13 @@ def conditions_of(
     Raises:
         InputError: a task or slider that the model was not built for, or a value not finite.
     """
-    control = model.config.control
-    n_tasks, names = (0, []) if control is None else (control.tasks, control.sliders)
+    control, n_tasks = model.config.control, model.config.tasks
+    names = [] if control is None else control.sliders
     if task is not None and not 0 <= task < n_tasks:
         raise InputError(
             f"task {task}: allowed are 0 to {n_tasks - 1}"
             if n_tasks
-            else f"task {task}: this model was built for none (ncn.tasks 0)"
+            else f"task {task}: this model was built for none (ncn.tasks and model.task_tokens 0)"
         )
     for name, value in (sliders := sliders or {}).items():
         if name not in names:
@@ -141,7 +141,8 @@ def stream(
     else:
         raise InputError(
             f"weights {weights}: allowed for one text, on a CPU, of a model with one number a layer"
-            " for each signal and without attention entropy, a modulator or experts"
+            " for each signal and without attention entropy, a modulator, experts or task"
+            " tokens"
         )
     cache = model.make_cache(batch) if cached else None
     one_token = partial(OneToken, model, cache, weights) if by_token and cache else None

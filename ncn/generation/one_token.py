@@ -49,6 +49,7 @@ def suits(model: LanguageModel, batch: int) -> bool:
         and model.backend(model.embedding.weight) != "triton"
         and model.config.modulator == "none"
         and model.config.experts == 1
+        and not model.config.task_tokens
         and not (control is not None and (control.by_layer or control.controller == "recurrent"))
         and all(SIGNALS[name].width == "layer" for name in signals)
         and all({*SIGNALS[name].sites} <= {*SITES, *IN_TRAINING} for name in signals)

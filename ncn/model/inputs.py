@@ -1,4 +1,4 @@
-"""Rows on their way to the model: tokens, targets, and what the control network is told of each.
+"""Rows on their way to the model: tokens, targets, and what the model is told of each.
 
 A row's task is the text file that it begins in, known before its first token. Its sliders are
 measured on its own text, targets included: they are told in training, so that the network learns
@@ -113,12 +113,12 @@ def measured(
 
 def _tasks(directory: str | Path, part: str, model: LanguageModel) -> Tensor | None:
     """The task of each row, where the model is told."""
-    allowed = 0 if model.config.control is None else model.config.control.tasks
-    if not allowed:
+    if not (allowed := model.config.tasks):
         return None
     if (found := read_meta(directory).tasks) > allowed:
         raise InputError(
-            f"ncn.tasks {allowed}: {directory} was made of {found} text files, one task each;"
+            f"{'model.task_tokens' if model.config.task_tokens else 'ncn.tasks'} {allowed}:"
+            f" {directory} was made of {found} text files, one task each;"
             f" allowed are {found} and more, or 0 for no task embedding"
         )
     return torch.from_numpy(open_tasks(directory, part)[:].astype(np.int64))

@@ -1,9 +1,19 @@
 """The language model: a pre-norm decoder-only transformer that a control network may modulate.
 
 The baseline is this class without a control network.
+
+With `model.task_tokens` the transformer itself is told the task k of a text, which is what
+`ncn.tasks` of a control network is to be compared with: a learned vector e_k [D] is added to what
+the first token of the window enters with,
+
+    x_1 = E[token_1] + p_1 + e_k,    x_t = E[token_t] + p_t after it,
+
+so that every later position can attend to it, no token of the text is lost, and rows, targets and
+positions are those of every other arm. A token of its own would take a position and a target away.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -48,6 +58,8 @@ class LanguageModel(Layer):
         self.config = config
         self.embedding = embedding(config.vocab_size, config.d_model)  # also the output head
         self.positions = embedding(config.context_length, config.d_model)
+        if config.task_tokens:
+            self.task_tokens = embedding(config.task_tokens, config.d_model)
         self.control = make_control(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
@@ -145,7 +157,8 @@ class LanguageModel(Layer):
         if config.control is not None and config.control.by_layer:
             _, mine = self._hidden(tokens, salience, conditions=conditions)
         elif self.control is not None:  # from the embeddings alone: no layer needs to run
-            mine = self.control(self._embedded(tokens), salience, None, conditions).signals
+            x, told = self._with_task(self._embedded(tokens), conditions)
+            mine = self.control(x, salience, None, told).signals
 
         def neutral(signal: Signal) -> Tensor:
             shape = [*tokens.shape, config.n_layers]
@@ -222,6 +235,22 @@ class LanguageModel(Layer):
             )
         return self.embedding(tokens) + self.positions.weight[start:end]
 
+    def _with_task(
+        self, x: Tensor, conditions: Conditions, start: int = 0
+    ) -> tuple[Tensor, Conditions]:
+        """Embeddings [B, T, D], the first at `start`, and what is left to tell the control network:
+        with task tokens, the window's first position has the task's vector, see above.
+        """
+        if not self.config.task_tokens:
+            return x, conditions
+        if start == 0 and (task := conditions.task) is not None:
+            first = x[:, :1] + self.task_tokens(task)[:, None]
+            x = torch.cat([first, x[:, 1:]], dim=1)
+        control = self.config.control
+        if control is None or not control.tasks:
+            conditions = replace(conditions, task=None)
+        return x, conditions
+
     def _hidden(
         self,
         tokens: Tensor,
@@ -233,7 +262,9 @@ class LanguageModel(Layer):
         """The last hidden state [B, T, D], and the signals that shaped it as `signals` has them."""
         if self.skip is not None:
             run_block = self.skip
-        x = self.dropout(self._embedded(tokens, 0 if cache is None else cache.length))
+        start = 0 if cache is None else cache.length
+        x, conditions = self._with_task(self._embedded(tokens, start), conditions, start)
+        x = self.dropout(x)
         control = self.control
         output = ControlOutput({})
         if control is not None:

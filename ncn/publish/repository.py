@@ -64,9 +64,10 @@ def write_repository(
 
 def loads_in_transformers(config: ModelConfig) -> bool:
     """Whether `hub_code/` computes such a model: no rival of the control network, no experts, no
-    controller with a state, no signals that read a layer's own input or act where it has no site.
+    task tokens, no controller with a state, no signals that read a layer's own input or act where
+    it has no site.
     """
-    plain = config.modulator == "none" and config.experts == 1
+    plain = config.modulator == "none" and config.experts == 1 and not config.task_tokens
     if config.control is None:
         return plain
     sites = {site for name in config.control.signals for site in SIGNALS[name].sites}

@@ -29,6 +29,7 @@ PUBLISHED_SETTINGS: dict[str, Any] = {
     "model.modulator": "none",
     "model.experts": 1,
     "model.experts_per_token": 1,
+    "model.task_tokens": 0,
     "train.epochs": 1,
     "train.lr": 6e-4,
     "train.lr_scale": {},  # factors other than 1

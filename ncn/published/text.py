@@ -19,6 +19,7 @@ TEXT_SETTINGS: dict[str, Any] = {
     "text.quotes": False,
     "text.blanks": False,
     "text.repeats": "keep",
+    "text.dialogue": "any",
     "split.validation": 0.05,
     "split.tuning": 0.0,
 }

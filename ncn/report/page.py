@@ -29,6 +29,7 @@ from ncn.report.charts import CONFIG, ON_DARK, SCAN_COLOURS
 from ncn.report.inputs import Inputs, has_control, has_signal
 from ncn.report.numbers import DASH, count, interval, margin, number, typeset
 from ncn.report.page_charts import columns_of, logged, page_charts, tables_of
+from ncn.report.ranking import FEW_ARMS, in_words, ranking
 from ncn.report.templates import environment
 from ncn.report.vega import bundle
 from ncn.settings import PUBLISHED_SERIES, Params
@@ -90,6 +91,7 @@ def _rendered(params: Params, inputs: Inputs) -> str:
     differences = differences_to_published(params)
     drawn = page_charts(params, inputs, comparable=not differences)
     colours = arm_colours([PUBLISHED_SERIES, *params.arms])
+    ranked = ranking(inputs.summary, inputs.comparison, inputs.benchmark)
     return templates.get_template("page.html.j2").render(
         params=params,
         inputs=inputs,
@@ -97,6 +99,11 @@ def _rendered(params: Params, inputs: Inputs) -> str:
         entry_of=lambda arm: inputs.comparison.get("arms", {}).get(arm, {}),
         other_score=other_score,
         rows_of=difference_rows,
+        ranked={
+            "rows": ranked,
+            "in_words": in_words(params.model_dump(), inputs.comparison, ranked),
+        },
+        few_arms=FEW_ARMS,
         views=VIEWS,
         choices=CHOICES,
         lowest_p=LOWEST_P,

@@ -26,6 +26,7 @@ from ncn.statistics.interval import Floats
 Signals = Mapping[str, NDArray[Any]]  # by name, each [N, T, L]
 BATCH = 16  # rows at once
 COUNTED_ROWS = 1 << 14  # likewise, of those that are only counted
+LOGITS = 2048  # tokens whose logits are held at once
 FIRST_NULL_SEED = 1 << 20  # of the other initialisations: no experiment's own
 
 
@@ -35,12 +36,14 @@ class Reading:
 
     Of a signal wider than one number a layer, the mean over its width (`layer_signals`).
 
-    losses [N, T]: of the token after each, nats. entropy [N, T, L, H]: of each head's attention,
-    over its maximum at that position. tokens [N, T]. frequency [N, T]: log count of each token.
+    losses [N, T]: of the token after each, nats. uncertainty [N, T]: the entropy of
+    the next token's distribution, nats. entropy [N, T, L, H]: of each head's attention, over its
+    maximum at that position. tokens [N, T]. frequency [N, T]: log count of each token.
     """
 
     signals: dict[str, Floats]
     losses: Floats
+    uncertainty: Floats
     entropy: Floats
     tokens: NDArray[np.int64]
     frequency: Floats
@@ -71,10 +74,11 @@ def read(model: LanguageModel, rows: ConditionedRows, counts: NDArray[np.int64])
         )
         for block in model.blocks
     ]
-    parts: list[tuple[dict[str, Tensor], Tensor, Tensor]] = []
+    parts: list[tuple[dict[str, Tensor], Tensor, Tensor, Tensor]] = []
     try:
         for tokens, targets, conditions in _batches(model, rows):
             signals = model.signals(tokens, conditions=conditions)
+            uncertainty = _uncertainty(model, tokens, conditions)
             seen.clear()
             losses = model.token_losses(tokens, targets, conditions=conditions)
             by_layer = {name: signal.unbind(2) for name, signal in signals.items()}
@@ -82,7 +86,8 @@ def read(model: LanguageModel, rows: ConditionedRows, counts: NDArray[np.int64])
                 _entropy(qkv, model, {name: each[layer] for name, each in by_layer.items()})
                 for layer, qkv in enumerate(seen)
             ]
-            parts.append((layer_signals(signals), losses, torch.stack(entropy, dim=2)))
+            heads = torch.stack(entropy, dim=2)
+            parts.append((layer_signals(signals), losses, heads, uncertainty))
     finally:
         for hook in hooks:
             hook.remove()
@@ -90,6 +95,7 @@ def read(model: LanguageModel, rows: ConditionedRows, counts: NDArray[np.int64])
     return Reading(
         signals=varying({name: _joined([part[0][name] for part in parts]) for name in parts[0][0]}),
         losses=_joined([part[1] for part in parts]),
+        uncertainty=_joined([part[3] for part in parts]),
         entropy=_joined([part[2] for part in parts]),
         tokens=read_tokens,
         frequency=np.log(counts[read_tokens]),
@@ -102,6 +108,17 @@ def _batches(
     device = model.embedding.weight.device
     starts = range(0, len(rows), BATCH)
     return [split_rows(rows[start : start + BATCH], device) for start in starts]
+
+
+def _uncertainty(model: LanguageModel, tokens: Tensor, conditions: Conditions) -> Tensor:
+    """The entropy of the next token's distribution [B, T] of tokens [B, T], in nats."""
+    size = max(1, LOGITS // tokens.shape[1])
+    found = []
+    for start in range(0, len(tokens), size):
+        piece = slice(start, start + size)
+        log_p = model(tokens[piece], conditions=conditions.take(piece)).float().log_softmax(-1)
+        found.append(-(log_p.exp() * log_p).sum(-1))
+    return torch.cat(found)
 
 
 def _entropy(qkv: Tensor, model: LanguageModel, signals: Mapping[str, Tensor]) -> Tensor:

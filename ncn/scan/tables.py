@@ -17,6 +17,7 @@ from ncn.scan.tests import (
     explained_loss,
     gain_range,
     specialisation,
+    temperature,
 )
 from ncn.scan.texts import Scan, printable, scan_text, word_ids
 from ncn.settings import BrainScan
@@ -98,6 +99,7 @@ def examine(
         "easy_tokens": easy_tokens(reading, seed),
         "explained_loss": explained_loss(reading, seed),
         "entropy": entropy_by_precision(reading, seed),
+        "temperature": temperature(reading, seed),
     }
     tokens: list[dict[str, object]] = []
     for number, text in enumerate(settings.texts):

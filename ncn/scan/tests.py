@@ -37,6 +37,8 @@ metrics/brain_scan_tests.json, by run:
     entropy                 heads: [{layer, head, entropy, rho, rho_given_position}], the rank
                             correlation of precision with a head's attention entropy; share_sharper:
                             of the heads whose rho_given_position lies below 0
+    temperature             layers: [{layer, rho}], the rank correlation of precision with the
+                            entropy of the next token's distribution [value, low, high]
 """
 
 from collections.abc import Sequence
@@ -275,6 +277,22 @@ def entropy_by_precision(reading: Reading, seed: int) -> dict[str, Any] | None:
             )
     sharper = [head["rho_given_position"][2] < 0 for head in heads]
     return {"heads": heads, "share_sharper": float(np.mean(sharper)) if heads else None}
+
+
+def temperature(reading: Reading, seed: int) -> dict[str, Any] | None:
+    """Is the precision of a token lower where the next one is open? None without a precision."""
+    if (precision := reading.signals.get("precision")) is None:
+        return None
+    return {
+        "layers": [
+            {
+                "layer": layer + 1,
+                "rho": rank_correlation(precision[..., layer], reading.uncertainty, seed),
+            }
+            for layer in range(precision.shape[2])
+            if np.ptp(precision[..., layer]) > 0
+        ]
+    }
 
 
 def _with_holm(tests: dict[str, Any], name: str) -> dict[str, Any]:

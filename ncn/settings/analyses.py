@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictInt, StrictStr, model_validator
+from pydantic import Field, StrictInt, StrictStr, field_validator, model_validator
 
 from ncn.settings.values import Count, Number, Positive, Settings, Share
 
@@ -76,7 +76,15 @@ class Generate(Settings):
     temperature: Annotated[Number, Field(ge=0)]
     top_k: Annotated[StrictInt, Field(ge=0)]
     top_p: Annotated[Number, Field(gt=0, le=1)]
+    slider_values: list[Number] = Field(min_length=1)
     recall_sequences: Count
+
+    @field_validator("slider_values")
+    @classmethod
+    def _none_is_neutral(cls, values: list[float]) -> list[float]:
+        if 0 in values:
+            raise ValueError("0 is what each value is compared with: it should be another")
+        return values
 
 
 Method = Literal["control", "lora", "bitfit", "full", "replay"]
@@ -85,6 +93,7 @@ Method = Literal["control", "lora", "bitfit", "full", "replay"]
 class SecondText(Settings):
     """The text that trained models go on with."""
 
+    source: Literal["dialect", "dialogue"]
     stories: Annotated[StrictInt, Field(ge=2)]
     validation: Share
 

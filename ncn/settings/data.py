@@ -21,6 +21,7 @@ from ncn.common.paths import MODELS, RAW, SCORED, TOKENS, TUNED
 from ncn.settings.values import Address, Count, Digest, Number, Settings, Share
 
 MAX_VOCABULARY = 65_536  # tokens are stored as uint16
+Dialogue = Literal["any", "without", "with"]
 END_OF_TEXT = "<|endoftext|>"  # after each story, in text files and as a token
 
 
@@ -156,13 +157,16 @@ class Tokenizer(Settings):
 
 
 class Text(Settings):
-    """What is mended in the stories before they are tokenized, see `ncn.text.mending`."""
+    """What is mended in the stories before they are tokenized, see `ncn.text.mending`, and which of
+    them are left out.
+    """
 
     line_ends: StrictBool
     mojibake: StrictBool
     quotes: StrictBool
     blanks: StrictBool
     repeats: Literal["keep", "exact", "near"]
+    dialogue: Dialogue
 
     @property
     def mended(self) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictInt, model_validator
 
-from ncn.settings.control import ControlSettings
+from ncn.settings.control import MAX_TASKS, ControlSettings
 from ncn.settings.values import Count, Number, Settings
 from ncn.signals import SIGNALS
 
@@ -27,6 +27,10 @@ class Model(Settings):
     # A mixture of experts (`ncn.model.experts`); likewise.
     experts: Annotated[Count, Field(le=1000)] = Field(default=1, exclude_if=lambda n: n == 1)
     experts_per_token: Count = Field(default=1, exclude_if=lambda n: n == 1)
+    # A baseline that is told the task; likewise.
+    task_tokens: Annotated[StrictInt, Field(ge=0, le=MAX_TASKS)] = Field(
+        default=0, exclude_if=lambda n: n == 0
+    )
     balance: Annotated[Number, Field(ge=0)] = Field(default=0.01, exclude_if=lambda x: x == 0.01)
 
     @model_validator(mode="after")
@@ -52,6 +56,14 @@ class ModelConfig(Model):
 
     vocab_size: Count
     control: ControlSettings | None = None
+
+    @property
+    def tasks(self) -> int:
+        """So many tasks it knows: by its tokens, by its control network, or by both; 0: it is told
+        none.
+        """
+        own = (self.task_tokens, 0 if self.control is None else self.control.tasks)
+        return min((n for n in own if n), default=0)
 
     @model_validator(mode="after")
     def _salience_heads_divide_the_width(self) -> Self:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 # Of every form a model may have, whatever its arm: a test holds them to models as they are built.
 OUTSIDE_BLOCKS = (
-    "embedding.weight", "positions.weight",
+    "embedding.weight", "positions.weight", "task_tokens.weight",
     "control.bias",  # of a static arm
     "control.pooling.query",
     "control.pooling.q_proj.weight", "control.pooling.q_proj.bias",

@@ -43,7 +43,7 @@ ArmName = Annotated[
 # What an arm may change: any setting of these two sections, the rival of the control network, and
 # of training what may suit one form of model better than another.
 ARM_TRAINING = ("lr", "decay", "weight_decay")
-ARM_MODEL = ("modulator", "experts", "experts_per_token")
+ARM_MODEL = ("modulator", "experts", "experts_per_token", "task_tokens")
 ARM_SETTINGS = {
     *ControlSettings.model_fields, *Baseline.model_fields, *ARM_MODEL, *ARM_TRAINING
 }  # fmt: skip
@@ -160,6 +160,11 @@ class Params(Settings):
                 raise ValueError(
                     f"adapt.start_from: {arm!r} is no arm; allowed are {', '.join(self.arms)}"
                 )
+        if self.adapt.text.source == "dialogue" and self.text.dialogue == "any":
+            raise ValueError(
+                "adapt.text.source: dialogue, but text.dialogue: any leaves no story for a second"
+                " text; allowed are text.dialogue without or with, or source dialect"
+            )
         if self.adapted_control.controller == "none":
             raise ValueError("adapt.control: controller: it should be 'network' or 'static'")
         try:

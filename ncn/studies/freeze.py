@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
+from ncn.analysis.verdict import Verdict
 from ncn.benchmark.sections import processor
 from ncn.common.errors import InputError
 from ncn.common.files import as_written, read_json, replacing_directory, write_json, write_text
 from ncn.common.nested import differences
 from ncn.common.paths import (
+    BENCHMARK,
     COMPARISON,
     FIGURES,
     RESULTS,
@@ -25,10 +27,13 @@ from ncn.common.paths import (
     SUMMARY,
     TUNING,
 )
+from ncn.report.ranking import FEW_ARMS, in_words, ranking
+from ncn.settings import read_yaml
 from ncn.studies.plan import Study
 from ncn.studies.tools import ENVIRONMENT, experiment_commit, git, hours_of
 
 MACHINE = "machine.json"
+PARAMS = "params.yaml"
 RESULT = "result.md"
 # What the pipeline makes of frozen sizes is no result of one: git leaves it out.
 OF_STUDIES = [f":(exclude){path}" for path in (SCALING, SCALING_TABLE, FIGURES / "scaling.*")]
@@ -106,6 +111,7 @@ def _frozen(folder: Path, size: str) -> list[str]:
             "–" if found is None or found["p_holm"] is None else f"{found['p_holm']:.2g}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += _ranked(folder)
     lines += ["", *(f"- {words}" for words in comparison["in_words"].values())]
     if (folder / ROBUSTNESS).exists():
         counted = read_json(folder / ROBUSTNESS)["in_words"]
@@ -114,6 +120,42 @@ def _frozen(folder: Path, size: str) -> list[str]:
     if hours is not None:
         lines += ["", f"It took {hours:g} hours."]
     return lines
+
+
+def _ranked(folder: Path) -> list[str]:
+    """The arms of a size by their loss, where there are more than the default ones."""
+    summary, comparison = read_json(folder / SUMMARY), read_json(folder / COMPARISON)
+    benchmark = read_json(BENCHMARK) if BENCHMARK.exists() else {}
+    rows = ranking(summary, comparison, benchmark)
+    if len(rows) <= FEW_ARMS:
+        return []
+    reference = comparison["reference"]
+    heads = ["places", "arm", "parameters", "FLOPs a token", "step time", "loss − baseline's"]
+    heads += ["p, Holm"] + [f"loss − {reference}'s", "p, Holm"] * (reference is not None)
+    lines = [
+        "",
+        "By loss, nats a token [95 %]. Places: from the lowest to the highest that the interval"
+        " leaves an arm; where intervals overlap, the order is open. Step time: a multiple of the"
+        " baseline's, as `make bench` measured it, apart from the runs.",
+        "",
+        f"| {' | '.join(heads)} |",
+        f"|{'---|' * len(heads)}",
+    ]
+    for row in rows:
+        time = "–" if row.step_time is None else f"{row.step_time:.2f}"
+        cells = [" to ".join(map(str, dict.fromkeys(row.places))), f"`{row.arm}`"]
+        cells += [f"{row.parameters:,}", f"{row.flops:,}", time, *_verdict(row.to_baseline)]
+        cells += _verdict(row.to_reference) if reference is not None else []
+        lines.append(f"| {' | '.join(cells)} |")
+    words = in_words(read_yaml(folder / PARAMS), comparison, rows)
+    return [*lines, "", *(f"- {each}" for each in words)]
+
+
+def _verdict(verdict: Verdict | None) -> list[str]:
+    """The cells of a difference: it with its interval, and its p."""
+    if verdict is None:
+        return ["–", "–"]
+    return [_interval([*verdict.loss]), "–" if verdict.p is None else f"{verdict.p:.2g}"]
 
 
 def _interval(ends: list[float]) -> str:
@@ -139,7 +181,7 @@ def check(study: Study, size: str) -> str:
         clone = Path(temporary) / "clone"
         git("clone", "--quiet", str(Path.cwd()), str(clone))
         git("checkout", "--quiet", read_json(frozen / MACHINE)["commit"], folder=clone)
-        (clone / "params.yaml").write_bytes((frozen / "params.yaml").read_bytes())
+        (clone / PARAMS).write_bytes((frozen / PARAMS).read_bytes())
         environment = os.environ | ENVIRONMENT | {"DVC_NO_ANALYTICS": "1"}
         done = subprocess.run(
             [sys.executable, "-m", "dvc", "repro"], cwd=clone, env=environment, check=False

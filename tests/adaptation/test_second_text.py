@@ -1,17 +1,20 @@
 """The second text: stories of its own, in the first one's vocabulary, parted from each other."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ncn.adaptation.second_text import rows_of, second_text, with_replay
+from ncn.adaptation.second_text import SecondRows, left_out, rows_of, second_text, with_replay
 from ncn.common.errors import InputError
 from ncn.corpus.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
-from ncn.settings import END_OF_TEXT, SecondText
+from ncn.settings import END_OF_TEXT, SecondText, Text
 from ncn.sources.stories import write_stories
+from tests.corpus.vocabulary import AS_IT_IS
 
-SETTINGS = SecondText(stories=20, validation=0.1)
+SETTINGS = SecondText(source="dialect", stories=20, validation=0.1)
+SILENT = AS_IT_IS.model_copy(update={"dialogue": "without"})
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +24,20 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return load_tokenizer(folder)
 
 
+def made(
+    tokenizer: Tokenizer,
+    context_length: int = 48,
+    seed: int = 42,
+    text: Text = AS_IT_IS,
+    raw: Path = Path(),
+    **changes: object,
+) -> SecondRows:
+    settings = SETTINGS.model_copy(update=changes)
+    return second_text(settings, text, raw, tokenizer, context_length, seed)
+
+
 def test_it_is_the_second_dialect_of_other_stories(tokenizer: Tokenizer) -> None:
-    rows = second_text(SETTINGS, tokenizer, 48, 42)
+    rows = made(tokenizer)
     told = "".join(f"\n{story}\n{END_OF_TEXT}" for story in write_stories(20, 43, "second"))
     text = [tokenizer.decode(part[:, :-1].ravel().tolist()) for part in rows]
     assert told.startswith(text[0])
@@ -41,12 +56,31 @@ def test_rows_overlap_by_the_token_that_is_a_target_and_then_a_token(tokenizer: 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])
 def test_each_seed_has_a_neighbour(tokenizer: Tokenizer, seed: int) -> None:
-    assert len(second_text(SETTINGS, tokenizer, 48, seed).train)
+    assert len(made(tokenizer, seed=seed).train)
 
 
 def test_text_that_makes_no_row_is_refused_by_key(tokenizer: Tokenizer) -> None:
-    with pytest.raises(InputError, match=r"adapt\.text: stories 2, validation 0\.1: the training"):
-        second_text(SETTINGS.model_copy(update={"stories": 2}), tokenizer, 4000, 42)
+    with pytest.raises(InputError, match=r"stories 2 \(2 are there\), .*: the training"):
+        made(tokenizer, 4000, stories=2)
+
+
+def test_real_text_is_cut_by_dialogue_and_no_story_is_in_both(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    silent = [f"\nDay {n}. It rained.\n" for n in range(30)]
+    spoken = [f'\nDay {n}. "It rains," said Sam. We ran.\n' for n in range(30)]
+    told = [story for pair in zip(silent, spoken, strict=True) for story in pair]
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text/a.txt").write_text(END_OF_TEXT.join([*told, told[1]]))
+    assert left_out(SILENT, tmp_path, 100) == spoken  # each once
+    assert left_out(SILENT, tmp_path, 7) == spoken[:7]
+    with_speech = SILENT.model_copy(update={"dialogue": "with"})
+    assert left_out(with_speech, tmp_path, 100) == silent
+    rows = made(tokenizer, 16, text=SILENT, raw=tmp_path, source="dialogue", stories=100)
+    text = [tokenizer.decode(part[:, :-1].ravel().tolist()) for part in rows]
+    assert all('"It rains," said Sam.' in each for each in text)
+    assert "Day 26." in text[0]
+    assert "Day 27." in text[1]  # the last tenth validates
 
 
 def test_replay_takes_the_place_of_a_share_of_the_rows() -> None:

@@ -5,6 +5,7 @@ import torch
 
 from ncn.benchmark import kernels as benchmark_kernels
 from ncn.benchmark import skipping as benchmark_skipping
+from ncn.benchmark import switching as benchmark_switching
 from ncn.benchmark import training as benchmark_training
 from ncn.benchmark.generation import generating_table, read_weights
 from ncn.benchmark.kernels import (
@@ -15,9 +16,11 @@ from ncn.benchmark.kernels import (
     output_head,
 )
 from ncn.benchmark.start_up import STARTS, processor_seconds
+from ncn.generation.decoding import conditions_of
 from ncn.model import build_model
 from ncn.model.skipping import FORMS
 from ncn.settings import Params
+from tests.conftest import with_arm
 from tests.parity import DEVICE
 
 
@@ -73,6 +76,30 @@ def test_whole_steps_name_speed_and_overhead() -> None:
     lines = benchmark_training.whole_step_table({"eager": {"ncn": entry}})
     (line,) = [each for each in lines if "ncn" in each]
     assert line == "| eager | ncn | 10.0 | 3,276,800 | 1.020 | 2.0 GiB | 2.6 min |"
+
+
+@pytest.mark.parametrize("one_token", [True, False])
+def test_what_is_told_in_mid_text_changes_with_each_token(
+    tiny: Params, monkeypatch: pytest.MonkeyPatch, one_token: bool
+) -> None:
+    arm = {"salience": "causal", "tasks": 2, "sliders": ["dialogue"]}
+    model = build_model(with_arm(tiny, **arm), "special", 101).eval()
+    monkeypatch.setattr(benchmark_switching, "suits", lambda *_: one_token)
+    monkeypatch.setattr(benchmark_switching, "NEW_TOKENS", 4)
+    told = [conditions_of(model, task=n, sliders={"dialogue": 20.0 * n}) for n in (0, 1)]
+    last = [benchmark_switching.tokens_told(model, each)() for each in (told, told[:1])]
+    cache = model.make_cache(1)
+    token = torch.arange(benchmark_switching.PROMPT)[None]
+    for given in (told[0], *told, *told):
+        logits = model.next_logits(token, "causal", cache, given)
+        token = logits.argmax(-1, keepdim=True)
+    assert last[0].numpy() == pytest.approx(logits.detach().numpy(), abs=1e-4)
+    assert not torch.allclose(last[0], last[1])
+
+
+def test_the_table_of_switching_is_in_milliseconds() -> None:
+    figures = {"tokens": 32, "rounds": 9, "forms": {"told anew": {"seconds": 0.32, "ratio": 1.01}}}
+    assert benchmark_switching.switching_table(figures)[-1] == "| told anew | 10.00 | 1.010 |"
 
 
 def test_memory_is_what_a_pass_takes_at_its_height() -> None:

@@ -41,8 +41,9 @@ from tests.claims.answered import PLAIN, RIVALS, answered, descended
 from tests.conftest import PARAMS, ROOT
 
 ARMS = ("baseline", "ncn", "ncn_causal", *RIVALS)
-# Undecided in favourable metrics too: the training loss of an arm that reads the future.
-UNFIT = {"efficiency.ncn": UNDECIDED}
+# Not supported by favourable metrics either: the training loss of an arm that reads the future.
+# No arm of the published experiment is told a task.
+UNFIT = {"efficiency.ncn": UNDECIDED, "multi_task": UNTESTABLE}
 VERDICTS = {YES, NEGLIGIBLE, NO, UNDECIDED, UNTESTABLE}
 TIMED = (*ARMS, "plain")
 UNCLAMPED = "unclamped"
@@ -86,6 +87,30 @@ DEEPER = {
 }
 
 
+def switched(anew: float) -> dict[str, Any]:
+    return {"switching": {"forms": {"told anew": {"ratio": anew}, "told nothing": {"ratio": 0.99}}}}
+
+
+SWITCHED = switched(1.01)
+
+
+def by_layer(*rho: float) -> dict[str, Any]:
+    return {"layers": [{"layer": n, "rho": [r, r - 0.1, r + 0.1]} for n, r in enumerate(rho, 1)]}
+
+
+def steered(*slopes: float) -> dict[str, Any]:
+    """What of metrics/samples.json is about sliders, of the seeds in turn."""
+    found = {
+        f"{arm}-{seed}": {
+            name: {"slope": [slope + more, slope, slope + 0.2]}
+            for name, more in (("dialogue", 0.1), ("token_bytes", 0.0))
+        }
+        for arm in ARMS
+        for seed, slope in zip((1, 2), slopes, strict=True)
+    }
+    return {"steering": found}
+
+
 def favourable() -> dict[str, Any]:
     """Metrics in which every claim holds that this run can test."""
     curve = {
@@ -103,6 +128,7 @@ def favourable() -> dict[str, Any]:
         "word": {"occurrences": 90, "matched": 99, "signals": {}, "deeper": DEEPER},
         "gain_range": {"low": 0.991, "high": 1.04, "share_inside": 1.0},
         "easy_tokens": common(0.8, 0.05),
+        "temperature": by_layer(-0.4, -0.2),
     }
     probes = {
         "cache": {
@@ -150,11 +176,13 @@ def favourable() -> dict[str, Any]:
         },
         "scans": every(tests),
         "evaluations": answered(every({"probes": probes})),
-        "benchmark": {"training_step": {"arms": {arm: {"ratio": 1.01} for arm in TIMED}}},
+        "benchmark": {"training_step": {"arms": {arm: {"ratio": 1.01} for arm in TIMED}}}
+        | SWITCHED,
         "samples": {
             "recall": {"things": [2] * 30, "text": [1] * 30, "runs": kept}
             | {"shuffled_runs": every([0] * 28 + [1, 1])}
-        },
+        }
+        | steered(0.5, 0.51),
         "adaptation": {
             "arms": {
                 f"{arm}-{method}": again([0.1, 0.11] if arm in PLAIN else [0.05, 0.06])
@@ -324,8 +352,13 @@ def trained_once(content: dict[str, Any]) -> None:
     content["adaptation"] = {}
 
 
+def steering(*slopes: float) -> Change:
+    return lambda content: content["samples"].update(steered(*slopes))
+
+
 SLOW = {"training_step": {"arms": {arm: {"ratio": 1.4} for arm in ARMS} | {"plain": {"ratio": 1}}}}
 WIDENED = {"training_step": {"arms": {arm: {"ratio": 1.0} for arm in ARMS}}}
+NO_RECALL = {"recall": {"things": [1], "text": [1], "runs": {}}}
 
 
 @pytest.mark.parametrize(
@@ -391,9 +424,9 @@ WIDENED = {"training_step": {"arms": {arm: {"ratio": 1.0} for arm in ARMS}}}
         ("forgetting", adapted(again([0.05, float("nan")])), UNDECIDED),
         ("forgetting", trained_once, UNTESTABLE),
         ("overhead", probes(cost={"parameter_share": 0.1, "flop_share": 0.2}), NO),
-        ("overhead", put(benchmark=SLOW), NO),
-        ("overhead", put(benchmark=WIDENED), UNDECIDED),
-        ("overhead", put(benchmark={}), UNDECIDED),
+        ("overhead", put(benchmark=SLOW | SWITCHED), NO),
+        ("overhead", put(benchmark=WIDENED | SWITCHED), UNDECIDED),
+        ("overhead", put(benchmark=SWITCHED), UNDECIDED),
         ("fp16", probes(half_precision=[]), UNDECIDED),
         ("cache", cache(difference=3.0, salience="reactive"), NO),
         ("cache_salience", cache(salience_difference=3.0, salience="reactive"), NO),
@@ -404,7 +437,24 @@ WIDENED = {"training_step": {"arms": {arm: {"ratio": 1.0} for arm in ARMS}}}
         ("objects", shuffled_alike(), UNDECIDED),
         ("objects", barely_more(), NEGLIGIBLE),
         ("objects", recalled([0, 0], baseline=[0, 0]), UNDECIDED),
-        ("objects", put(samples={"recall": {"things": [1], "text": [1], "runs": {}}}), UNDECIDED),
+        ("objects", put(samples=NO_RECALL | steered(0.5, 0.51)), UNDECIDED),
+        ("steering", steering(0.05, 0.0501), NEGLIGIBLE),
+        ("steering", steering(-0.01, 0.01), UNDECIDED),
+        ("steering", steering(-0.5, -0.51), NO),
+        ("steering", lambda content: content["samples"].pop("steering"), UNTESTABLE),
+        ("switching", lambda content: content["benchmark"].update(switched(1.2)), NO),
+        ("switching", lambda content: content["benchmark"].pop("switching"), UNDECIDED),
+        ("temperature", scan("temperature", **by_layer(0.3, 0.2)), NO),
+        ("temperature", scan("temperature", **by_layer(-0.03, -0.03)), NEGLIGIBLE),
+        ("temperature", scan("temperature", layers=[]), UNDECIDED),
+        (
+            "temperature",
+            unlike(
+                scan("temperature", **by_layer(0.3)),
+                scan("temperature", **by_layer(-0.3)),
+            ),
+            UNDECIDED,
+        ),
     ],
 )
 def test_a_verdict_flips_with_its_evidence_and_no_other_does(
@@ -417,6 +467,33 @@ def test_a_verdict_flips_with_its_evidence_and_no_other_does(
     assert set(mine.values()) == {verdict}
     others = {"but", "layers"} if claim in ("but", "layers") else set()
     assert {v for n, v in found.items() if n.split(".")[0] not in {claim, *others}} == {YES}
+
+
+def test_tasks_of_a_control_network_are_compared_with_those_of_a_token(
+    experiment: Params,
+) -> None:
+    arms = experiment.arms | {
+        "told": {"salience": "causal", "tasks": 4},
+        "by_token": {"controller": "none", "task_tokens": 4},
+    }
+    local = experiment.data.model_copy(update={"source": "local", "path": "stories"})
+    several = experiment.model_copy(update={"arms": arms, "data": local})
+    cases = (
+        ((1.5, 1.51), YES),
+        ((1.595, 1.5951), NEGLIGIBLE),
+        ((1.6, 1.7), UNDECIDED),
+        ((1.65, 1.651), NO),
+    )
+    for losses, verdict in cases:
+        content = favourable()
+        for seed, loss in zip((1, 2), losses, strict=True):
+            content["evaluations"][f"told-{seed}"] = {"questions": {"loss": loss}}
+            content["evaluations"][f"by_token-{seed}"] = {"questions": {"loss": 1.6}}
+        assert verdicts(several, content)["multi_task"] == verdict
+    one = experiment.model_copy(update={"arms": arms})
+    [entry] = [e for e in judge(Metrics(one, **content))["claims"] if e["id"] == "multi_task"]
+    assert entry["verdict"] == UNTESTABLE
+    assert "one file" in entry["evidence"]
 
 
 def test_one_run_that_breaks_decides_against_no_number_of_seeds() -> None:

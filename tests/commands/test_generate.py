@@ -150,7 +150,10 @@ def test_what_is_skipped_reaches_the_model_and_needs_a_control_network(
         (["--weights", "int4"], "argument --weights: invalid choice: 'int4'"),
         (["--prompt", "dragon " * 40], "prompt 'dragon dragon dragon dragon dragon drago' has "),
         (["--tokenizer", "absent"], "absent/vocab.json does not exist"),
-        (["--task", "0"], "task 0: this model was built for none (ncn.tasks 0)"),
+        (
+            ["--task", "0"],
+            "task 0: this model was built for none (ncn.tasks and model.task_tokens 0)",
+        ),
         (["--slider", "dialogue=1"], "slider 'dialogue': this model has none"),
         (["--slider", "dialogue"], "--slider 'dialogue': NAME=NUMBER was expected"),
         (["--speed", "9"], "unrecognized arguments: --speed 9"),

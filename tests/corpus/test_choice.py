@@ -8,6 +8,7 @@ import pytest
 
 import ncn.corpus.split
 import ncn.text.repeats
+from ncn.common.errors import InputError
 from ncn.corpus.choice import choose_stories, in_words
 from ncn.corpus.meta import Meta, read_meta
 from ncn.corpus.ranges import Corpus
@@ -48,6 +49,24 @@ def test_what_is_wrong_is_counted_and_left_as_it_is(tmp_path: Path, vocabulary: 
     assert any("nothing was mended" in line for line in in_words(meta.text))
     assert "“spring”.  He  ran.\r\n" in text_of(tmp_path, vocabulary, "train")
     assert read_meta(tmp_path) == meta
+
+
+@pytest.mark.parametrize("unit", ["story", "sequence", "tail"])
+def test_stories_are_chosen_by_whether_somebody_speaks(
+    tmp_path: Path, vocabulary: Path, unit: str
+) -> None:
+    quiet = [story.replace("“", "").replace("”", "") for story in STORIES]
+    said = [f'{story} "Run," he said.' if n % 3 else story for n, story in enumerate(quiet)]
+    for wanted, n, quotes in (("without", 50, False), ("with", 100, True)):
+        folder = tmp_path / wanted
+        folder.mkdir()
+        meta = made(folder, vocabulary, said, unit, dialogue=wanted, quotes=False)
+        assert (meta.stories, meta.text.left_out, meta.text.dialogue) == (n, 150 - n, wanted)
+        told = "".join(text_of(folder, vocabulary, part) for part in PARTS)
+        assert ('"Run," he said.' in told) == quotes
+        assert any(f"stories {wanted} dialogue" in line for line in in_words(meta.text))
+    with pytest.raises(InputError, match=r"text\.dialogue: with: of 1 stories none is so"):
+        made(tmp_path, vocabulary, ["Nobody spoke."], unit, dialogue="with")
 
 
 def test_what_is_asked_for_is_mended_and_left_out(tmp_path: Path, vocabulary: Path) -> None:

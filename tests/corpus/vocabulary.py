@@ -14,7 +14,9 @@ from ncn.corpus.tokenizer import train_tokenizer
 from ncn.settings import END_OF_TEXT, Split, Text
 from ncn.text.stories import RANGE_BYTES
 
-AS_IT_IS = Text(line_ends=False, mojibake=False, quotes=False, blanks=False, repeats="keep")
+AS_IT_IS = Text(
+    line_ends=False, mojibake=False, quotes=False, blanks=False, repeats="keep", dialogue="any"
+)
 TEXT = "".join(
     f"Story {n}: it’s day {sha256(bytes([n])).hexdigest()}.\n\n“Oh!” said Tom {n}.\n{END_OF_TEXT}\n"
     for n in range(200)

@@ -63,6 +63,16 @@ def test_a_row_is_told_its_task_and_its_own_measures(tiny: Params, corpus: Path)
         assert value == pytest.approx(np.mean(spoken), abs=1e-5)
 
 
+def test_a_model_with_task_tokens_is_told_the_task_of_each_row(tiny: Params, corpus: Path) -> None:
+    model = model_with(tiny, controller="none", task_tokens=2)
+    task = training_rows(corpus, model).conditions.task
+    assert task is not None
+    assert set(task.tolist()) == {0, 1}
+    few = model_with(tiny, controller="none", task_tokens=1)
+    with pytest.raises(InputError, match=r"model\.task_tokens 1: .* was made of 2 text files"):
+        training_rows(corpus, few)
+
+
 def test_token_bytes_are_the_bytes_of_the_rows_text(corpus: Path) -> None:
     tokenizer, rows = load_tokenizer(corpus / "tokenizer"), open_rows(corpus, "train")[:]
     values = measured(rows, ["dialogue", "token_bytes"], tokenizer)

@@ -97,6 +97,9 @@ MODES: dict[str, dict[str, Any]] = {
     "router": {"salience": "causal", "signals": ["gain", "router"], "experts": 4},
     "network, gated": {"salience": "causal", "modulator": "gated_attention"},
     "network, rescaled": {"salience": "causal", "modulator": "rezero"},
+    "task tokens": {"controller": "none", "task_tokens": 3},
+    "network, task tokens": {"salience": "causal", "task_tokens": 3},
+    "both": {"salience": "causal", "task_tokens": 3, "tasks": 3},
     "all inputs": {"tasks": 3, "sliders": ["dialogue"], "attention_entropy": True},
 }
 CONTROLLED = [name for name, mode in MODES.items() if mode.get("controller") != "none"]
@@ -107,8 +110,9 @@ def told(mode: str, n: int) -> Conditions:
     """Tasks and slider values of n texts, where the mode has them."""
     settings, numbers = MODES[mode], torch.arange(n)
     values = torch.stack([torch.cos(numbers * 2.0 + i) for i in range(2)], dim=1)
+    n_tasks = settings.get("tasks") or settings.get("task_tokens")
     return Conditions(
-        numbers % settings["tasks"] if "tasks" in settings else None,
+        numbers % n_tasks if n_tasks else None,
         values[:, : len(settings["sliders"])] if "sliders" in settings else None,
     )
 

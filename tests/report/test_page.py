@@ -117,12 +117,28 @@ def differs(arm: str, **figures: object) -> None:
     edit(COMPARISON, lambda comparison: comparison["differences"][arm].update(figures))
 
 
+def test_more_arms_than_the_default_ones_are_ranked(params: Params) -> None:
+    static = params.arms | {"static": {"controller": "static"}}
+    params = with_arm(params.model_copy(update={"arms": static}), salience="causal")
+    write_results(params)
+    edit(COMPARISON, lambda comparison: comparison.update(reference="static"))
+    differs("special", delta_ppl=[-0.5, -0.6, -0.4], to_reference={"delta_loss": [0.1, 0.1, 0.1]})
+    edit(BENCHMARK, lambda b: b.update(mechanisms={"arms": {"special": {"ratio": 1.125}}}))
+    page = page_of(params)
+    (row,) = [row for row in page.rows if row[:2] == ["1", "special"]]
+    assert row[4] == "1.125"
+    assert row[5].startswith("−0.5000")
+    assert "Of 10 pairs of arms, 4 have intervals that lie apart" in page.text
+    assert "Loss − static’s" in page.text
+
+
 def test_the_page_asks_for_nothing_beside_itself(params: Params) -> None:
     html = render(params, gather(params))
     page = Page(html)
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
     assert not {"link rel=stylesheet", "img", "iframe", "object", "embed"} & set(page.tags)
     assert "default-src 'none'" in html  # the browser refuses what this test overlooks
+    assert "Ranked by loss" not in html  # of no more arms than the default ones
     style = html[html.index("<style>") : html.index("</style>")]
     assert "url(" not in style
     assert "@import" not in style

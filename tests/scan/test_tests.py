@@ -19,6 +19,7 @@ from ncn.scan.tests import (
     explained_loss,
     gain_range,
     specialisation,
+    temperature,
 )
 from ncn.scan.texts import Scan, untrained, word_ids
 from ncn.settings import Params
@@ -42,6 +43,7 @@ def reading(seed: int = 0, **planted: Any) -> Reading:
         },
         "losses": draw.exponential(1.0, (N, T)),
         "entropy": draw.random((N, T, L, H)),
+        "uncertainty": draw.exponential(1.0, (N, T)),
         "tokens": tokens,
         "frequency": np.log(np.bincount(tokens.ravel()))[tokens],
     }
@@ -67,6 +69,30 @@ def null_of(others: list[dict[str, np.ndarray]]) -> Null:
 def changed(signal: str, change: Callable[[np.ndarray], np.ndarray]) -> Reading:
     mine = reading()
     return reading(signals=mine.signals | {signal: change(mine.signals[signal])})
+
+
+def test_a_precision_that_is_a_temperature_is_found_by_layer() -> None:
+    mine = reading()
+    planted = mine.signals["precision"].copy()
+    planted[..., 1] -= 0.5 * mine.uncertainty
+    planted[..., 3] = 1.0  # constant: no layer of the test
+    signals = mine.signals | {"precision": planted}
+    found = temperature(reading(signals=signals), 1)
+    assert found is not None
+    by_layer = {each["layer"]: each["rho"] for each in found["layers"]}
+    assert list(by_layer) == [1, 2, 3]
+    assert by_layer[2][2] < -0.9
+    assert abs(by_layer[1][0]) < 0.1
+    assert temperature(reading(signals={"gain": mine.signals["gain"]}), 1) is None
+
+
+def test_the_entropy_of_the_next_token_is_that_of_the_models_distribution(tiny: Params) -> None:
+    model = special(tiny, salience="causal").eval()
+    rows = np.arange(3 * 13, dtype=np.uint16).reshape(3, 13) % VOCABULARY
+    found = read(model, ConditionedRows(rows), np.ones(VOCABULARY, np.int64)).uncertainty
+    tokens = torch.from_numpy(rows[:, :-1].astype(np.int64))
+    expected = torch.distributions.Categorical(logits=model(tokens)).entropy()
+    assert found == pytest.approx(expected.detach().numpy(), abs=1e-4)
 
 
 def test_p_counts_the_value_itself_and_is_never_0() -> None:

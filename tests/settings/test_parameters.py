@@ -47,7 +47,7 @@ def test_the_closest_of_several_parts_counts() -> None:
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        ("controll", "'controll'; allowed are embedding, positions, control, norm, blocks, *"),
+        ("controll", "'controll'; allowed are embedding, positions, task_tokens, control, norm"),
         ("blocks.7", "'7'; allowed are 0, 1, 2, *"),
         ("control.pool", "'pool'; allowed are bias, pooling, norm,"),
         ("norm.weight.x", "'x'; nothing is below it"),

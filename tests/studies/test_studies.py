@@ -188,6 +188,43 @@ def test_a_size_that_ran_is_kept_whole_beside_its_plan(git: Run) -> None:
     assert "## Size m\n\nNot run yet." in text
 
 
+@pytest.mark.usefixtures("git")
+def test_the_result_of_many_arms_ranks_them() -> None:
+    arms = ["baseline", "static", "a", "b", "c"]
+    write_yaml = YAML(typ="safe").dump
+    folder = Path("studies/tiny/s")
+    (folder / "metrics").mkdir(parents=True)
+    content = YAML(typ="safe").load(Path("params.yaml").read_text())
+    content["arms"] = dict.fromkeys(arms)
+    del content["text"]  # a version before this one wrote it
+    write_yaml(content, folder / "params.yaml")
+    ends = [-0.1, -0.2, -0.05]
+    found = {"delta_loss": ends, "delta_ppl": ends, "p": 0.01, "p_holm": 0.04}
+    figures = {"parameters": 1000, "flops_per_token": 2000, "scores": {}}
+    loss = {"val_loss": {"mean": 1.5, "sd": 0.01}}
+    comparison = {
+        "seeds": [1, 2], "clusters": 300, "reference": "static", "in_words": {"a": "As planned."},
+        "arms": dict.fromkeys(arms, figures | loss),
+        "differences": {arm: found | {"to_reference": found} for arm in arms[1:]},
+    }  # fmt: skip
+    written = {
+        "metrics/compare.json": comparison,
+        "metrics/summary.json": {arm: {"future_leak": 0.0} for arm in arms},
+        "metrics/tuning.json": {arm: {"lr": 0.004} for arm in arms},
+        "machine.json": {"hours": None},
+    }
+    for name, each in written.items():
+        (folder / name).write_text(json.dumps(each))
+    step = {"mechanisms": {"arms": {"a": {"ratio": 1.25}}}}
+    Path("metrics").mkdir()
+    Path("metrics/benchmark.json").write_text(json.dumps(step))
+    text = in_markdown(read_study("tiny"))
+    shown = "-0.1000 [-0.2000, -0.0500] | 0.04"
+    assert f"| 1 to 4 | `a` | 1,000 | 2,000 | 1.25 | {shown} | {shown} |" in text
+    assert "| 5 | `baseline` | 1,000 | 2,000 | – | – | – | – | – |" in text
+    assert "Of 10 pairs of arms, 4 have intervals that lie apart" in text
+
+
 def test_a_study_runs_through_the_queue_is_frozen_and_runs_again(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     project = fresh_clone(tmp_path / "project", isolated(tmp_path / "home"))
