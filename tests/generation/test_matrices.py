@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from ncn.common.errors import InputError
 from ncn.corpus.conditions import NO_CONDITIONS
+from ncn.generation.caches import make_cache
 from ncn.generation.decoding import stream
 from ncn.generation.matrices import LARGEST, AsItIs, InInt8, in_int8, rounded
 from ncn.generation.one_token import OneToken
@@ -62,7 +63,7 @@ def test_what_generates_in_int8_is_the_model_that_is_scored(
     text = tokens(1, 40)
     model = shaken(special(tiny, **settings)).eval()
     mended = rounded(model)
-    cache = mended.make_cache(1)
+    cache = make_cache(mended, 1)
     one_token = OneToken(mended, cache, "int8")
     with torch.inference_mode():
         mended.next_logits(text[:, :5], salience, cache)
