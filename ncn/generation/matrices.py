@@ -22,6 +22,7 @@ from ncn.model.blocks import Block
 Weights = Literal["fp32", "int8"]
 WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 LARGEST = 127  # of the int8 that have a negative
+LARGE = 2**17  # numbers of a matrix, from where on how it lies counts
 WHOLE = 32  # inputs are read so many at once, beyond the end where they are no multiple
 
 
@@ -36,14 +37,15 @@ class Matrix(Protocol):
 
 
 class AsItIs:
-    """Transposed where it has fewer inputs than outputs: a row is multiplied along the longer side.
+    """Laid out so that a row is multiplied along the longer side; a small matrix: by outputs.
 
-    That reads the output head 2.5 times as fast (V 50257, D 256).
+    That reads the output head 2.5 times as fast (V 50257, D 256), and 1.5 times the feed-forward's
+    second matrix.
     """
 
     def __init__(self, weight: Tensor) -> None:
-        wide = weight.shape[0] >= weight.shape[1]
-        self._weight = weight.T.contiguous().T if wide else weight  # [N, K]
+        by_outputs = len(weight) >= weight.shape[1] or weight.numel() < LARGE
+        self._weight = weight.T.contiguous().T if by_outputs else weight  # [N, K]
         self._nothing = weight.new_empty(())
 
     def product(self, x: Tensor, scale: float) -> Tensor:

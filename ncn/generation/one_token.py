@@ -31,10 +31,16 @@ from ncn.generation.one_token_control import OneTokenControl, norm_of
 from ncn.model import LanguageModel
 from ncn.model.blocks import Block, Cache
 from ncn.settings import ControlSettings, Salience
-from ncn.signals import SIGNALS, Site
+from ncn.signals import NORM_RANK, SIGNALS, Site, Width
 
 SITES: tuple[Site, ...] = ("queries", "attention", "feed_forward")
 IN_TRAINING: tuple[Site, ...] = ("noise",)  # elsewhere nothing acts there
+SEVERAL: dict[Width, str] = {
+    "head": "several numbers a layer, one a head",
+    "vector": "several numbers a layer, one for each element of the width",
+    "rank": f"several numbers a layer, {NORM_RANK} for the norms",
+    "expert": "several numbers a layer, one an expert",
+}
 
 
 def suits(model: LanguageModel, batch: int) -> bool:
@@ -73,7 +79,7 @@ def _of_signals(control: ControlSettings) -> list[str]:
     for name in control.signals:
         signal = SIGNALS[name]
         if signal.width != "layer":
-            found.append(f"{name}: several numbers a layer, one {signal.width}")
+            found.append(f"{name}: {SEVERAL[signal.width]}")
         elif not {*signal.sites} <= {*SITES, *IN_TRAINING}:
             found.append(f"{name}: it acts on the {signal.sites[0]}")
     return found

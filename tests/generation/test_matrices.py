@@ -97,12 +97,33 @@ def test_a_text_outgrows_the_context_in_int8(tiny: Params) -> None:
     assert len({*new}) > 10
 
 
-@pytest.mark.parametrize("settings", OTHERS)
-def test_what_cannot_be_read_in_int8_is_said(tiny: Params, settings: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="weights int8: allowed for one text, on a CPU"):
+# What is said of each of OTHERS.
+SAID = [
+    "gain, precision, ffn_gate: each layer's see the attention of the one before",
+    "gain, precision, ffn_gate: each layer's are made of its own input",
+    "gain, precision, ffn_gate: made with a state over positions",
+    "head_gate: several numbers a layer, one a head",
+    "depth_gate: it acts on the layer",
+    "norm_film: several numbers a layer, 4 for the norms",
+    "activation_slope: it acts on the slope",
+    "its modulator is gated_attention",
+]
+
+
+@pytest.mark.parametrize(("settings", "said"), list(zip(OTHERS, SAID, strict=True)))
+def test_what_cannot_be_read_in_int8_is_said(
+    tiny: Params, settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(InputError) as refusal:
         stream(lively(special(tiny, **settings)), tokens(1, 6), 8, GREEDY, [0], weights="int8")
+    assert str(refusal.value) == f"weights int8 cannot be had here: {said}"
 
 
 def test_several_texts_cannot_be_read_in_int8(tiny: Params) -> None:
-    with pytest.raises(InputError, match="weights int8: allowed for one text"):
+    with pytest.raises(InputError, match=r"2 texts at once, and only one can be$"):
         stream(lively(special(tiny)), tokens(2, 6), 8, GREEDY, [0, 1], weights="int8")
+
+
+def test_without_the_cache_none_can_be_read_in_int8(tiny: Params) -> None:
+    with pytest.raises(InputError, match=r"without the cache$"):
+        stream(lively(special(tiny)), tokens(1, 6), 8, GREEDY, [0], cached=False, weights="int8")
