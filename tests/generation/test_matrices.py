@@ -42,7 +42,7 @@ def test_a_weight_is_off_by_half_a_step_at_most(weight: np.ndarray) -> None:
 @pytest.mark.parametrize("inputs", [1, 8, 31, 32, 33, 70, 1112])
 def test_products_in_int8_are_those_of_the_rounded_weights(inputs: int) -> None:
     torch.manual_seed(inputs)
-    weight, x, base = torch.randn(50, inputs), torch.randn(1, inputs), torch.randn(50)
+    weight, x, base = torch.randn(50, inputs), torch.randn(inputs), torch.randn(50)
     numbers, scales = in_int8(weight)
     exact = AsItIs(numbers.double() * scales[:, None].double())
     made, whole = InInt8(weight), x.double()
