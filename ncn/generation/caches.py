@@ -23,8 +23,7 @@ class CloseKeyValues(KeyValues):
 
     def __init__(self, empty: Tensor, positions: Tensor) -> None:
         super().__init__(empty, positions)
-        # Zeros: what has not been written may be read, as long as it counts for nothing.
-        self._memory = empty.new_zeros(2 * empty.numel())
+        self._memory = empty.new_empty(2 * empty.numel())
         self._context = empty.shape[2]
         self._make_room(0)
 
@@ -47,7 +46,9 @@ class CloseKeyValues(KeyValues):
         if end > self.both.shape[3]:
             kept = self.both.narrow(3, 0, self.length).clone()  # first: the places overlap
             self._make_room(min(-(-end // STEP) * STEP, self._context))
-            self.both.narrow(3, 0, self.length).copy_(kept)
+            before, yet_empty = self.both.split([self.length, self.both.shape[3] - self.length], 3)
+            before.copy_(kept)
+            yet_empty.zero_()  # it may be read, as long as it counts for nothing
 
     def _make_room(self, room: int) -> None:
         batch, heads, _, width = self.keys.shape
@@ -57,8 +58,10 @@ class CloseKeyValues(KeyValues):
 
 
 def make_cache(model: LanguageModel, batch_size: int) -> Cache:
-    """An empty cache for `batch_size` texts that a model generates."""
+    """An empty cache for `batch_size` texts that a model generates: its own, close on a CPU."""
     cache = model.make_cache(batch_size)
+    if model.embedding.weight.device.type != "cpu":
+        return cache
     cache.layers = [CloseKeyValues(each.keys, each.positions) for each in cache.layers]
     return cache
 

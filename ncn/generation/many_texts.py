@@ -24,7 +24,7 @@ from ncn.model.blocks import Block, Cache
 from ncn.settings import Salience
 from ncn.signals import SIGNALS
 
-# Weights of a smaller model stay near the processor, however they lie.
+# Numbers of the embedding. A smaller one stays in the processor's cache: not measured there.
 WORTH_WEIGHTS = 2**22
 
 
@@ -92,7 +92,7 @@ class ManyTexts:
         x = model.embedding.weight[tokens[:, 0]] + model.positions.weight[place]  # [B, D]
         scales = self._scales(x, salience, conditions)
         for n, (layer, past) in enumerate(zip(self._layers, self._pasts, strict=True)):
-            queries, attention, feed_forward = (each and each[n] for each in scales)
+            queries, attention, feed_forward = (each[n] if each else None for each in scales)
             qkv = torch.mm(_normed(x), layer.qkv).view(len(x), 3, model.config.n_heads, -1)
             q, kv = qkv[:, 0], qkv[:, 1:].transpose(0, 1)  # [B, H, K], [2, B, H, K]
             if queries is not None:

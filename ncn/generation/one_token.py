@@ -134,7 +134,9 @@ class OneToken:
             OneTokenControl(network, model.config) if isinstance(network, ControlNetwork) else None
         )
         # Of each layer, where no token changes them.
-        self._always = None if model.control else [(1.0, 1.0, 1.0)] * len(self._layers)
+        self._always: list[tuple[float, ...]] | None = (
+            None if model.control else [(1.0, 1.0, 1.0)] * len(self._layers)
+        )
 
     def next_logits(
         self, token: Tensor, salience: Salience | None, conditions: Conditions
