@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ncn.benchmark.kernels import product_rate
 from ncn.benchmark.timing import compared, in_turn
 from ncn.corpus.tokenizer import GPT2_VOCABULARY
 from ncn.generation.decoding import generate
@@ -90,7 +91,13 @@ def generating(params: Params, device: torch.device) -> dict[str, Any]:
             * sum(each.nbytes for each in read_weights(baseline))
             / median(limits),
         },
-        "several": {"rows": ROWS, "seconds": several},
+        "several": {
+            "rows": ROWS,
+            "seconds": several,
+            "limit_seconds": NEW_TOKENS
+            * sum(2 * ROWS * each.numel() for each in read_weights(baseline))
+            / product_rate(device, torch.float32),
+        },
         "int8": None if int8 is None else {"seconds": median(int8)},
         "recomputed": compared(in_turn(both, 2, "recomputed generation"), "cached"),
     }
@@ -113,13 +120,15 @@ def generating_table(figures: dict[str, Any]) -> list[str]:
         )
     rows, rate = figures["several"]["rows"], tokens / figures["several"]["seconds"]
     times = rate * rows * figures["arms"]["baseline"]["seconds"] / tokens
-    int8 = figures.get("int8")
+    least, int8 = figures["several"].get("limit_seconds"), figures.get("int8")
+    share = least and f"{least / figures['several']['seconds']:.0%}"
     return [
         *lines,
         "",
         f"The limit is a pass that multiplies every weight once and does nothing else:"
         f" {1e3 * limit['seconds'] / tokens:.2f} ms, {limit['bytes_per_second'] / 1e9:.1f} GB/s."
-        f" {rows} texts at once: {rows * rate:,.0f} tokens/s, {times:.1f} times those of one."
+        f" {rows} texts at once: {rows * rate:,.0f} tokens/s, {times:.1f} times those of one"
+        + (f", {share} of what the rate of a matrix product here allows." if share else ".")
         + (f" With weights in int8: {tokens / int8['seconds']:.0f} tokens/s." if int8 else "")
         + f" Recomputing the window at each step takes"
         f" {figures['recomputed']['recomputed']['ratio']:.1f} times as long.",

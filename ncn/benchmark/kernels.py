@@ -193,7 +193,7 @@ def measure_kernels(
     rounds: int = ROUNDS,
 ) -> dict[str, Any]:
     """The measured limits, and a row a kernel, size, pass and form."""
-    limits = {"bytes_per_second": _copy_rate(device), "flops_per_second": _product_rate(device)}
+    limits = {"bytes_per_second": _copy_rate(device), "flops_per_second": product_rate(device)}
     rows = []
     for name, workload in chosen.items():
         for size in tokens:
@@ -307,12 +307,13 @@ def _copy_rate(device: torch.device) -> float:
     return 2 * source.nbytes / seconds["copy"]
 
 
-def _product_rate(device: torch.device) -> float:
-    """FLOP a second of a large matrix product, in bf16 on a GPU and in fp32 on a CPU."""
+def product_rate(device: torch.device, dtype: torch.dtype | None = None) -> float:
+    """FLOP a second of a large matrix product; by default in bf16 on a GPU, in fp32 on a CPU."""
     gpu = device.type == "cuda"
     size = 8192 if gpu else 2048
+    dtype = dtype or (torch.bfloat16 if gpu else torch.float32)
     # Drawn: a GPU multiplies ones or zeros an eighth faster than numbers that differ.
-    a = _draw(size, size, dtype=torch.bfloat16 if gpu else torch.float32).to(device)
+    a = _draw(size, size, dtype=dtype).to(device)
     return 2 * size**3 / _seconds({"product": lambda: a @ a}, device, 5, "product")["product"]
 
 

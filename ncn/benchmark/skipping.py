@@ -14,6 +14,7 @@ from torch import Tensor
 from ncn.benchmark.timing import compared, in_turn
 from ncn.corpus.conditions import NO_CONDITIONS
 from ncn.corpus.tokenizer import GPT2_VOCABULARY
+from ncn.generation.caches import make_cache
 from ncn.generation.one_token import OneToken
 from ncn.model import LanguageModel, build_model
 from ncn.model.skipping import FORMS, weights
@@ -36,7 +37,7 @@ def whole_text(model: LanguageModel, text: Tensor) -> None:
 
 def token_by_token(model: LanguageModel, text: Tensor) -> Callable[[], None]:
     """Read the texts [B, FIRST + STEPS] as generation does, a token at a time from FIRST on."""
-    cache = model.make_cache(len(text))
+    cache = make_cache(model, len(text))
     model.next_logits(text[:, :FIRST], None, cache)  # OneToken goes on from a text
     quick = OneToken(model, cache) if len(text) == 1 else None
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ncn.benchmark.kernels import peak_bytes
+from ncn.benchmark.kernels import peak_bytes, product_rate
 from ncn.benchmark.timing import compared, in_turn
 from ncn.corpus.rows import Rows
 from ncn.corpus.tokenizer import GPT2_VOCABULARY
 from ncn.model import build_model
+from ncn.model.build import model_config
 from ncn.model.device import pick_device, resolve_precision
+from ncn.model.flops import flops_per_token
 from ncn.model.inputs import split_rows
 from ncn.monitoring.cost import training_cost
 from ncn.settings import Params
@@ -45,6 +47,10 @@ GPU_SETTINGS: dict[str, dict[str, object]] = {
     "eager, Triton": {"kernels": "triton"},
     "compiled, auto": {"kernels": "auto", "compile": True},
 }
+LIMIT = (
+    "The limit is what the matrix products of a step would take at the rate of a large one,"
+    " measured in the same run."
+)
 EPOCH_TOKENS = 520.3e6  # one epoch of TinyStoriesV2
 
 
@@ -80,12 +86,41 @@ def arms(params: Params, device: torch.device) -> dict[str, Any]:
         arm: training_step(params, arm, device, ARM_SEQUENCES, precision=precision)
         for arm in params.arms
     }
+    figures = compared(in_turn(timed, ROUNDS, "training step"), "baseline")
+    seconds = {arm: entry["seconds"] for arm, entry in figures.items()}
+    dtype = torch.float32 if precision == "fp32" else None
+    for arm, share in of_limit(params, seconds, device, dtype, ARM_SEQUENCES).items():
+        figures[arm]["of_limit"] = share
     return {
         "sequences": ARM_SEQUENCES,
         "precision": precision,
         "rounds": ROUNDS,
-        "arms": compared(in_turn(timed, ROUNDS, "training step"), "baseline"),
+        "arms": figures,
     }
+
+
+def of_limit(
+    params: Params,
+    seconds: Mapping[str, float],
+    device: torch.device,
+    dtype: torch.dtype | None,
+    sequences: int,
+) -> dict[str, float]:
+    """By arm, how near a step comes to the seconds that its matrix products alone would take.
+
+    Args:
+        params: of the models.
+        seconds: of a step of each arm.
+        device: where they were measured; the rate of a large product is measured there now.
+        dtype: of that product, see `product_rate`.
+        sequences: of a step.
+    """
+    rate, tokens = product_rate(device, dtype), sequences * params.model.context_length
+
+    def flops(arm: str) -> int:
+        return 3 * flops_per_token(model_config(params, arm, GPT2_VOCABULARY))
+
+    return {arm: flops(arm) * tokens / rate / each for arm, each in seconds.items()}
 
 
 def arms_table(figures: dict[str, Any]) -> list[str]:
@@ -94,7 +129,16 @@ def arms_table(figures: dict[str, Any]) -> list[str]:
         f"## One training step: {figures['sequences']} x 512 tokens, {figures['precision']},"
         f" {figures['rounds']} rounds",
         "",
-        *_by_arm(figures["arms"]),
+        "| arm | seconds | ratio to the baseline | share of the limit |",
+        "|---|---|---|---|",
+        *(
+            f"| {arm} | {entry['seconds']:.3f} | {entry['ratio']:.3f} | {_share(entry)} |"
+            for arm, entry in figures["arms"].items()
+        ),
+        "",
+        "`plain` is the baseline without the width that restores the number of parameters.",
+        "",
+        LIMIT,
     ]
 
 
@@ -148,6 +192,11 @@ def mechanisms_table(figures: dict[str, Any]) -> list[str]:
     ]
 
 
+def _share(entry: Mapping[str, float]) -> str:
+    """The share of the limit; figures that are kept from before there was one have none."""
+    return f"{entry['of_limit']:.0%}" if "of_limit" in entry else ""
+
+
 def speed(params: Params, device: torch.device) -> dict[str, Any]:
     """Forms of one step beside the plainest, loading, and start-up; CPUs only."""
     if device.type != "cpu":
@@ -168,6 +217,11 @@ def speed(params: Params, device: torch.device) -> dict[str, Any]:
     forms = compared(in_turn(timed, SPEED_ROUNDS, "forms of a step"), PLAINEST)
     for form, step in timed.items():
         forms[form]["peak_bytes"] = peak_bytes(step, device)
+    for form, entry in forms.items():
+        dtype = torch.bfloat16 if form.startswith("bf16") else torch.float32
+        step_seconds = {SPEED_ARM: entry["seconds"]}
+        shares = of_limit(params, step_seconds, device, dtype, SPEED_SEQUENCES)
+        entry["of_limit"] = shares[SPEED_ARM]
     return {
         "sequences": SPEED_SEQUENCES,
         "arm": SPEED_ARM,
@@ -224,20 +278,21 @@ def speed_table(figures: dict[str, Any]) -> list[str]:
         f"## Forms of one training step of `{figures['arm']}`: {figures['sequences']} x 512 tokens,"
         f" {figures['rounds']} rounds",
         "",
-        "| form | seconds | tokens/s | speed of the plainest | memory | share of the plainest |",
-        "|---|---|---|---|---|---|",
+        "| form | seconds | tokens/s | speed of the plainest | share of the limit | memory |"
+        " share of the plainest |",
+        "|---|---|---|---|---|---|---|",
     ]
     for form, entry in forms.items():
         rate = figures["sequences"] * 512 / entry["seconds"]
         lines.append(
             f"| {form} | {entry['seconds']:.2f} | {rate:,.0f} | {1 / entry['ratio']:.2f} |"
-            f" {entry['peak_bytes'] / 1e6:,.0f} MB |"
+            f" {_share(entry)} | {entry['peak_bytes'] / 1e6:,.0f} MB |"
             f" {entry['peak_bytes'] / forms[PLAINEST]['peak_bytes']:.2f} |"
         )
     fastest = min(entry["seconds"] for entry in forms.values())
     lines += [
         "",
-        "Memory is what a step takes at its height beyond weights and moments."
+        f"{LIMIT} Memory is what a step takes at its height beyond weights and moments."
         f" Loading a batch takes {figures['loading_seconds'] * 1e3:.2f} ms,"
         f" {100 * figures['loading_seconds'] / fastest:.1g} % of the fastest step."
         f" From starting Python to the first step: {figures['start_up_seconds']:.1f} s,"

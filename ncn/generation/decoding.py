@@ -17,13 +17,19 @@ from torch import Tensor
 
 from ncn.common.errors import InputError
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions
+from ncn.generation.caches import make_cache
+from ncn.generation.many_texts import ManyTexts, suits_many
 from ncn.generation.matrices import Weights, rounded
-from ncn.generation.one_token import WORTH_TOKENS, OneToken, suits
+from ncn.generation.one_token import OneToken, obstacles, suits
 from ncn.generation.refresh import ALWAYS, Refresh
 from ncn.generation.sampling import Sampling, sample
 from ncn.model import LanguageModel
 from ncn.model.blocks import Cache
 from ncn.settings import Salience
+
+TokenReader = OneToken | ManyTexts
+# Copying the matrices takes as long as 20 tokens gain by it (published size).
+WORTH_TOKENS = 32
 
 
 def window_start(length: int, context_length: int) -> int:
@@ -133,23 +139,38 @@ def stream(
     if not cached and refresh != ALWAYS:
         raise InputError("a refresh policy needs the cache: it is what holds the tonic signal")
     mode = generation_salience(model.eval(), salience)
-    by_token = cached and suits(model, batch)
-    if weights == "fp32":
-        by_token = by_token and max_new_tokens >= WORTH_TOKENS
-    elif by_token:
+    if weights != "fp32":
+        refuse_rounding(model, batch, cached, weights)
         model = rounded(model)  # which reads the prompt
-    else:
-        raise InputError(
-            f"weights {weights}: allowed for one text, on a CPU, of a model with one number a layer"
-            " for each signal and without attention entropy, a modulator, experts or task"
-            " tokens"
-        )
-    cache = model.make_cache(batch) if cached else None
-    one_token = partial(OneToken, model, cache, weights) if by_token and cache else None
+    cache = make_cache(model, batch) if cached else None
+    worth = weights != "fp32" or max_new_tokens >= WORTH_TOKENS
+    lay_out = token_reader(model, cache, batch, weights) if cache and worth else None
     return _draw(
         model, tokens, max_new_tokens, sampling, seeds, mode, stop, refresh, conditions, cache,
-        one_token,
+        lay_out,
     )  # fmt: skip
+
+
+def refuse_rounding(model: LanguageModel, batch: int, cached: bool, weights: Weights) -> None:
+    """Raise InputError, one line that says why, where `model` cannot generate with such weights."""
+    why = obstacles(model)
+    if batch != 1:
+        why.insert(0, f"{batch} texts at once, and only one can be")
+    if not cached:
+        why.insert(0, "without the cache")
+    if why:
+        raise InputError(f"weights {weights} cannot be had here: {'; '.join(why)}")
+
+
+def token_reader(
+    model: LanguageModel, cache: Cache, batch: int, weights: Weights = "fp32"
+) -> Callable[[], TokenReader] | None:
+    """Makes what reads a token at a time faster than the model; None where nothing does."""
+    if suits(model, batch):
+        return partial(OneToken, model, cache, weights)
+    if suits_many(model, batch):
+        return partial(ManyTexts, model, cache, batch)
+    return None
 
 
 @torch.inference_mode()
@@ -164,7 +185,7 @@ def _draw(
     refresh: Refresh,
     conditions: Conditions,
     cache: Cache | None,
-    lay_out: Callable[[], OneToken] | None,
+    lay_out: Callable[[], TokenReader] | None,
 ) -> Iterator[Tensor]:
     """The tokens of `stream`, which has checked the arguments.
 
@@ -173,7 +194,7 @@ def _draw(
     (batch, length), context = tokens.shape, model.config.context_length
     device = model.embedding.weight.device
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
-    one_token: OneToken | None = None
+    reader: TokenReader | None = None
     text = torch.empty(batch, length + max_new_tokens, dtype=torch.int64, device=device)
     text[:, :length] = tokens
     stopped = torch.zeros(batch, dtype=torch.bool, device=device)
@@ -188,13 +209,16 @@ def _draw(
                 window, encoded = start, end
             unread = text[:, start + cache.length : end]
             if lay_out and unread.shape[1] == 1:
-                one_token = one_token or lay_out()  # after the first token is there
-                logits = one_token.next_logits(unread, salience, conditions)
+                reader = reader or lay_out()  # after the first token is there
+                logits = reader.next_logits(unread, salience, conditions)
             else:
                 logits = model.next_logits(unread, salience, cache, conditions)
             cache.tonic.refresh = refresh.due(end + 1 - encoded, logits)
-        uniform = torch.stack([torch.rand((), dtype=torch.float64, generator=g) for g in draws])
-        new = sample(logits, uniform.to(device), sampling)
+        uniform = None
+        if sampling.temperature > 0:
+            each = [torch.rand((), dtype=torch.float64, generator=g) for g in draws]
+            uniform = torch.stack(each).to(device)
+        new = sample(logits, uniform, sampling)
         if stop is not None:
             new = new.masked_fill(stopped, stop)
             stopped |= new == stop

@@ -1,4 +1,4 @@
-"""A matrix that one row is multiplied by, laid out for that: as it is, or in int8.
+"""A matrix that one row is multiplied by, laid out for that: as it is, or in int8; or several rows.
 
 In int8, a quarter of the bytes that a token has to read, each of the N outputs has its own scale:
 
@@ -22,6 +22,7 @@ from ncn.model.blocks import Block
 Weights = Literal["fp32", "int8"]
 WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 LARGEST = 127  # of the int8 that have a negative
+LARGE = 2**17  # numbers of a matrix, from where on how it lies counts
 WHOLE = 32  # inputs are read so many at once, beyond the end where they are no multiple
 
 
@@ -29,25 +30,31 @@ class Matrix(Protocol):
     """A matrix M [K, N], made from a weight [N, K]."""
 
     def product(self, x: Tensor, scale: float) -> Tensor:
-        """scale x M for x [1, K]: [1, N]."""
+        """scale x M for x [K]: [N]."""
 
     def added(self, base: Tensor, x: Tensor, scale: float) -> Tensor:
-        """base + scale x M for x [1, K] and base [1, N] or [N]: [1, N]."""
+        """base + scale x M for x [K] and base [N]: [N]."""
 
 
 class AsItIs:
-    """Transposed: the product of a row with a matrix that lies so reads it 2.5 times as fast."""
+    """Laid out so that a row is multiplied along the longer side; a small matrix: by outputs.
+
+    That reads the output head 2.5 times as fast (V 50257, D 256), and 1.5 times the feed-forward's
+    second matrix.
+    """
 
     def __init__(self, weight: Tensor) -> None:
-        self._matrix = weight.T.contiguous()
+        by_outputs = len(weight) >= weight.shape[1] or weight.numel() < LARGE
+        self._weight = weight.T.contiguous().T if by_outputs else weight  # [N, K]
+        self._nothing = weight.new_empty(())
 
     def product(self, x: Tensor, scale: float) -> Tensor:
         """See `Matrix.product`."""
-        return torch.addmm(x.new_empty(()), x, self._matrix, beta=0, alpha=scale)
+        return torch.addmv(self._nothing, self._weight, x, beta=0, alpha=scale)
 
     def added(self, base: Tensor, x: Tensor, scale: float) -> Tensor:
         """See `Matrix.added`."""
-        return torch.addmm(base, x, self._matrix, alpha=scale)
+        return torch.addmv(base, self._weight, x, alpha=scale)
 
 
 class InInt8:
@@ -68,7 +75,28 @@ class InInt8:
 
     def _product(self, x: Tensor) -> Tensor:
         row = F.pad(x, self._padding) if self._padding[1] else x
-        return torch._weight_int8pack_mm(row.bfloat16(), self._numbers, self._scales)
+        return torch._weight_int8pack_mm(row.bfloat16()[None], self._numbers, self._scales)[0]
+
+
+class Packed:
+    """A matrix that `rows` rows are multiplied by, in the processor's own order.
+
+    Laid out once: a product that does so each time reaches half of the speed (32 rows, V 50257).
+    """
+
+    def __init__(self, weight: Tensor, rows: int) -> None:
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x M for x [rows, K]: [rows, N]."""
+        multiply = torch.ops.mkldnn._linear_pointwise
+        product: Tensor = multiply(x, self._packed, None, "none", [], "")
+        return product
+
+    @staticmethod
+    def available() -> bool:
+        """Whether this build of torch packs."""
+        return torch.backends.mkldnn.is_available()
 
 
 FORMS: dict[Weights, type[AsItIs] | type[InInt8]] = {"fp32": AsItIs, "int8": InInt8}

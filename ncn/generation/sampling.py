@@ -58,7 +58,7 @@ def distribution(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     return probabilities, tokens
 
 
-def sample(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
+def sample(logits: Tensor, uniform: Tensor | None, sampling: Sampling) -> Tensor:
     """A token for each row of logits [B, V], by inverting the distribution at `uniform`.
 
     A row's token depends on its own logits and number alone, so no row moves another's draw.
@@ -69,8 +69,10 @@ def sample(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
         sampling: how to draw.
     """
     if sampling.temperature == 0:
-        # As argmax, three times as fast where the logits lie token by token.
-        return logits.max(-1).indices
+        if logits.is_contiguous():
+            return logits.argmax(-1)
+        return logits.max(-1).indices  # the same, three times as fast where they lie token by token
+    assert uniform is not None
     probabilities, tokens = distribution(logits, sampling)
     mass = probabilities.cumsum(-1)
     # Over its own last value the mass ends in exactly 1, so no number in [0, 1) falls off its end.

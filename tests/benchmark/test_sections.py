@@ -16,8 +16,11 @@ from ncn.benchmark.kernels import (
     output_head,
 )
 from ncn.benchmark.start_up import STARTS, processor_seconds
+from ncn.corpus.tokenizer import GPT2_VOCABULARY
 from ncn.generation.decoding import conditions_of
 from ncn.model import build_model
+from ncn.model.build import model_config
+from ncn.model.flops import flops_per_token
 from ncn.model.skipping import FORMS
 from ncn.settings import Params
 from tests.conftest import with_arm
@@ -29,7 +32,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, Workload]:
     """The five workloads at a vocabulary of 101, nothing compiled."""
     monkeypatch.setattr(benchmark_kernels, "GPT2_VOCABULARY", 101)
     monkeypatch.setattr(benchmark_kernels, "_copy_rate", lambda device: 1e9)
-    monkeypatch.setattr(benchmark_kernels, "_product_rate", lambda device: 1e9)
+    monkeypatch.setattr(benchmark_kernels, "product_rate", lambda device: 1e9)
     return elementwise_kernels(DEVICE, False) | output_head(DEVICE, False)
 
 
@@ -109,17 +112,34 @@ def test_memory_is_what_a_pass_takes_at_its_height() -> None:
 
 def test_forms_of_a_step_are_beside_the_plainest() -> None:
     forms = {
-        benchmark_training.PLAINEST: {"seconds": 8.0, "ratio": 1.0, "peak_bytes": 4e9},
-        "fp32, compiled": {"seconds": 4.0, "ratio": 0.5, "peak_bytes": 1e9},
+        benchmark_training.PLAINEST: {
+            "seconds": 8.0,
+            "ratio": 1.0,
+            "peak_bytes": 4e9,
+            "of_limit": 0.4,
+        },
+        "fp32, compiled": {"seconds": 4.0, "ratio": 0.5, "peak_bytes": 1e9, "of_limit": 0.8},
     }
     figures = {
         "arm": "ncn_causal", "sequences": 8, "rounds": 5, "auto": "fp32", "forms": forms,
         "loading_seconds": 0.004, "start_up_seconds": 5.0,
     }  # fmt: skip
     text = "\n".join(benchmark_training.speed_table(figures))
-    assert "| fp32, compiled | 4.00 | 1,024 | 2.00 | 1,000 MB | 0.25 |" in text
+    assert "| fp32, compiled | 4.00 | 1,024 | 2.00 | 80% | 1,000 MB | 0.25 |" in text
     assert "4.00 ms, 0.1 % of the fastest step" in text
     assert "no units for bf16" in text
+
+
+def test_a_step_is_beside_what_a_matrix_product_allows(
+    tiny: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark_training, "product_rate", lambda device, dtype=None: 1e6)
+    shares = benchmark_training.of_limit(
+        tiny, {"baseline": 2.0}, DEVICE, torch.float32, sequences=3
+    )
+    flops = 3 * flops_per_token(model_config(tiny, "baseline", GPT2_VOCABULARY))
+    tokens = 3 * tiny.model.context_length
+    assert shares == {"baseline": pytest.approx(flops * tokens / 1e6 / 2)}
 
 
 def test_a_batch_is_loaded_from_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,12 +153,14 @@ def test_generation_is_beside_a_pass_over_every_weight() -> None:
         "new_tokens": 256,
         "arms": {"baseline": arm},
         "limit": {"seconds": 1.024, "bytes_per_second": 17.6e9},
-        "several": {"rows": 32, "seconds": 4.096},
+        "several": {"rows": 32, "seconds": 4.096, "limit_seconds": 3.072},
         "recomputed": {"recomputed": {"ratio": 10.0}},
     }
     text = "\n".join(generating_table(figures))
     assert "| baseline | 5.00 | 200 | 1.000 | 80% |" in text
-    assert "4.00 ms, 17.6 GB/s. 32 texts at once: 2,000 tokens/s, 10.0 times those of one" in text
+    said = "4.00 ms, 17.6 GB/s. 32 texts at once: 2,000 tokens/s, 10.0 times those of one,"
+    assert said in text
+    assert "75% of what the rate of a matrix product here allows" in text
     del figures["limit"]  # as kept in metrics/ from before there was one
     assert "an older form" in "\n".join(generating_table(figures))
 

@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from ncn.common.errors import InputError
 from ncn.corpus.conditions import NO_CONDITIONS
+from ncn.generation.caches import make_cache
 from ncn.generation.decoding import stream
 from ncn.generation.matrices import LARGEST, AsItIs, InInt8, in_int8, rounded
 from ncn.generation.one_token import OneToken
@@ -41,7 +42,7 @@ def test_a_weight_is_off_by_half_a_step_at_most(weight: np.ndarray) -> None:
 @pytest.mark.parametrize("inputs", [1, 8, 31, 32, 33, 70, 1112])
 def test_products_in_int8_are_those_of_the_rounded_weights(inputs: int) -> None:
     torch.manual_seed(inputs)
-    weight, x, base = torch.randn(50, inputs), torch.randn(1, inputs), torch.randn(50)
+    weight, x, base = torch.randn(50, inputs), torch.randn(inputs), torch.randn(50)
     numbers, scales = in_int8(weight)
     exact = AsItIs(numbers.double() * scales[:, None].double())
     made, whole = InInt8(weight), x.double()
@@ -62,7 +63,7 @@ def test_what_generates_in_int8_is_the_model_that_is_scored(
     text = tokens(1, 40)
     model = shaken(special(tiny, **settings)).eval()
     mended = rounded(model)
-    cache = mended.make_cache(1)
+    cache = make_cache(mended, 1)
     one_token = OneToken(mended, cache, "int8")
     with torch.inference_mode():
         mended.next_logits(text[:, :5], salience, cache)
@@ -96,12 +97,33 @@ def test_a_text_outgrows_the_context_in_int8(tiny: Params) -> None:
     assert len({*new}) > 10
 
 
-@pytest.mark.parametrize("settings", OTHERS)
-def test_what_cannot_be_read_in_int8_is_said(tiny: Params, settings: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="weights int8: allowed for one text, on a CPU"):
+# What is said of each of OTHERS.
+SAID = [
+    "gain, precision, ffn_gate: each layer's see the attention of the one before",
+    "gain, precision, ffn_gate: each layer's are made of its own input",
+    "gain, precision, ffn_gate: made with a state over positions",
+    "head_gate: several numbers a layer, one a head",
+    "depth_gate: it acts on the layer",
+    "norm_film: several numbers a layer, 4 for the norms",
+    "activation_slope: it acts on the slope",
+    "its modulator is gated_attention",
+]
+
+
+@pytest.mark.parametrize(("settings", "said"), list(zip(OTHERS, SAID, strict=True)))
+def test_what_cannot_be_read_in_int8_is_said(
+    tiny: Params, settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(InputError) as refusal:
         stream(lively(special(tiny, **settings)), tokens(1, 6), 8, GREEDY, [0], weights="int8")
+    assert str(refusal.value) == f"weights int8 cannot be had here: {said}"
 
 
 def test_several_texts_cannot_be_read_in_int8(tiny: Params) -> None:
-    with pytest.raises(InputError, match="weights int8: allowed for one text"):
+    with pytest.raises(InputError, match=r"2 texts at once, and only one can be$"):
         stream(lively(special(tiny)), tokens(2, 6), 8, GREEDY, [0, 1], weights="int8")
+
+
+def test_without_the_cache_none_can_be_read_in_int8(tiny: Params) -> None:
+    with pytest.raises(InputError, match=r"without the cache$"):
+        stream(lively(special(tiny)), tokens(1, 6), 8, GREEDY, [0], cached=False, weights="int8")

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from ncn.corpus.conditions import NO_CONDITIONS
-from ncn.generation.decoding import conditions_of, generate
-from ncn.generation.one_token import WORTH_TOKENS, OneToken, suits
+from ncn.generation.caches import make_cache
+from ncn.generation.decoding import WORTH_TOKENS, conditions_of, generate
+from ncn.generation.one_token import OneToken, suits
 from ncn.generation.refresh import EveryTokens
 from ncn.model import LanguageModel
 from ncn.settings import Params
@@ -45,7 +46,7 @@ def test_its_logits_are_the_models(
     single, double = shaken(special(tiny, **settings)), lively(special(tiny, **settings)).double()
     for model, tolerance in ((single, 1e-4), (double, 1e-10)):
         assert suits(model, 1)
-        cache = model.make_cache(1)
+        cache = make_cache(model, 1)
         one_token = OneToken(model, cache)
         with torch.inference_mode():
             model.next_logits(text[:, :prompt], salience, cache)
