@@ -50,8 +50,8 @@ def _block(read: Read) -> str:
         " | sees the future as trained? | perplexity as trained | reactively |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for arm, entry in summary.items():
-        mine = comparison["arms"][arm]
+    for arm, mine in comparison["arms"].items():
+        entry = summary[arm]
         cells = [
             f"`{arm}`",
             f"{entry['val_loss']:.4f}",
@@ -63,7 +63,7 @@ def _block(read: Read) -> str:
             *(other_score(mine["scores"], form) for form in ("as_trained", "reactive")),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    first = evaluation_metrics(run_name(next(iter(summary)), seeds[0]))
+    first = evaluation_metrics(run_name(next(iter(comparison["arms"])), seeds[0]))
     yardsticks = _json(read, first)["yardsticks"]
     named = ", ".join(f"{name} {value:.3f}" for name, value in yardsticks.items())
     lines += [
