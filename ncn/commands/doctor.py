@@ -263,12 +263,15 @@ def outputs() -> Finding:
 def lock() -> Finding:
     """Did a DVC that was killed leave its lock half-written?"""
     try:
-        entries = json.loads(RWLOCK.read_text() or "{}")
+        entries = json.loads(RWLOCK.read_bytes())
+        read, write = entries.pop("read", {}), entries.pop("write", {})
+        if entries or not isinstance(read, dict) or not isinstance(write, dict):
+            raise ValueError("of another form than DVC's")
     except FileNotFoundError:
         return ok("none")
-    except ValueError:
+    except (AttributeError, TypeError, ValueError):  # empty, cut off, bytes of something else
         return problem(f"{RWLOCK} is half-written by a killed dvc: rm {RWLOCK}")
-    running = sorted({pid for pid in _pids(entries) if Path(f"/proc/{pid}").exists()})
+    running = sorted({pid for pid in _pids([read, write]) if Path(f"/proc/{pid}").exists()})
     if running:
         return note(f"dvc runs now: process {', '.join(map(str, running))}")
     return ok("none that a running dvc holds")

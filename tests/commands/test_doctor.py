@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.exceptions import DvcException
+from dvc.fs import localfs
+from dvc.rwlock import rwlock
 
 from ncn.__main__ import loaded, run
 from ncn.commands import doctor
@@ -95,17 +98,28 @@ def test_outputs_are_all_there_or_none_or_some_are_missing(here: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("{}", "ok"),
-        ("", "ok"),
-        ('{"a": {"write": {"pid": 1, "cmd": "dvc repro"}}}', "note"),
-        ('{"a": {"read": [{"pid": 4194305, "cmd": "dvc repro"}]}}', "ok"),  # no such process
-        ('{"a": {"wri', "problem"),
+        (b"{}", "ok"),
+        (b'{"write": {"a": {"pid": 1, "cmd": "dvc repro"}}, "read": {}}', "note"),
+        (b'{"read": {"a": [{"pid": 4194305, "cmd": "dvc repro"}]}}', "ok"),  # no such process
+        (b"", "problem"),
+        (b'{"write": {"a', "problem"),
+        (b"\x94\xff", "problem"),
+        (b"[1, 2]", "problem"),
+        (b"1", "problem"),
+        (b'{"read": []}', "problem"),
     ],
 )
-def test_a_lock_that_a_killed_dvc_left_is_found(here: Path, content: str, expected: str) -> None:
+def test_a_lock_that_a_killed_dvc_left_is_found(here: Path, content: bytes, expected: str) -> None:
     doctor.RWLOCK.parent.mkdir(exist_ok=True)
-    doctor.RWLOCK.write_text(content)
+    doctor.RWLOCK.write_bytes(content)
     assert mark(doctor.lock) == expected
+    refused = False
+    try:
+        with rwlock(str(doctor.RWLOCK.parent), localfs, "dvc repro", [], [], hardlink=False):
+            pass
+    except (DvcException, UnicodeDecodeError):
+        refused = True
+    assert refused == (expected == "problem")
 
 
 def test_a_remote_is_reached_or_not(here: Path) -> None:
