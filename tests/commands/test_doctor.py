@@ -122,6 +122,26 @@ def test_a_lock_that_a_killed_dvc_left_is_found(here: Path, content: bytes, expe
     assert refused == (expected == "problem")
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "note"),
+        ("schema: '2.0'\nstages: {}\n", "ok"),
+        ("schema: '2.0'\nstages:\n  a:\n   x: [", "problem"),
+        ("<<<<<<< HEAD\nschema: '2.0'\n", "problem"),
+        ("", "problem"),
+    ],
+)
+def test_what_dvc_recorded_can_be_read_or_not(
+    here: Path, content: str | None, expected: str
+) -> None:
+    if content is not None:
+        doctor.DVC_LOCK.write_text(content)
+    finding = doctor.recorded()
+    assert finding.mark == expected
+    assert ("git checkout dvc.lock" in finding.words) == (expected == "problem")
+
+
 def test_a_remote_is_reached_or_not(here: Path) -> None:
     assert mark(doctor.remote) == "note"
     remote = f"[core]\n    remote = shared\n['remote \"shared\"']\n    url = {here}/shared\n"
@@ -129,6 +149,9 @@ def test_a_remote_is_reached_or_not(here: Path) -> None:
     assert "does not exist" in doctor.remote().words
     (here / "shared").mkdir()
     assert mark(doctor.remote) == "ok"
+    (here / "shared").rmdir()
+    Path("shared").symlink_to("/proc/sys")  # not even root may make a file there
+    assert "dvc push may not write" in doctor.remote().words
     Path(".dvc/config.local").write_text("[core\n")
     assert mark(doctor.remote) == "problem"
 
