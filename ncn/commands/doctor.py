@@ -347,7 +347,9 @@ def remote() -> Finding:
     if asked.stdout.strip().endswith("absent"):
         return problem(f"{place} does not exist: check the path; a first dvc push makes it")
     if asked.stdout.strip().endswith("closed"):
-        return note(f"{place} can be read, but dvc push may not write: docs/sharing.md, or its owner")
+        return note(
+            f"{place} can be read, but dvc push may not write: docs/sharing.md, or its owner"
+        )
     return ok(place)
 
 
