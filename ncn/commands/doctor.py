@@ -25,7 +25,7 @@ from ncn.studies.tools import head
 
 PYTHONS = ((3, 11), (3, 13))
 SCRATCH = Path(".scratch")
-DVC_LOCK = Path("dvc.lock")
+DVC_YAML, DVC_LOCK = Path("dvc.yaml"), Path("dvc.lock")
 RWLOCK = Path(".dvc/tmp/rwlock")
 FREE_BYTES = 2e9  # for the small experiment; text from the hub needs HUB_COPIES of itself
 MEMORY, MEMORY_BYTES = Path("/proc/meminfo"), 1e9  # of which torch alone takes a third
@@ -268,21 +268,23 @@ def outputs() -> Finding:
 
 
 def recorded() -> Finding:
-    """Can what DVC recorded be read?"""
-    fix = f"git checkout {DVC_LOCK}, then dvc repro: what was made since comes from DVC's cache"
+    """Can the pipeline, and what DVC recorded of it, be read?"""
     if not DVC_LOCK.exists():
         return note(f"no {DVC_LOCK}: nothing has run here yet")
-    try:
-        from ncn.settings import read_yaml
+    stages = 0
+    for file in (DVC_YAML, DVC_LOCK):
+        fix = f"git checkout {file}, then dvc repro: what was made comes from DVC's cache"
+        try:
+            from ncn.settings import read_yaml
 
-        stages = read_yaml(DVC_LOCK).get("stages", {})
-    except ImportError as error:
-        return problem(f"cannot be read ({error}): make setup")
-    except OSError as error:
-        return problem(f"cannot be read ({error.strerror}): {fix}")
-    except InputError as error:
-        return problem(f"{error}; half-written, or in conflict: {fix}")
-    return ok(f"{len(stages)} stages recorded")
+            stages = len(read_yaml(file).get("stages") or {})
+        except ImportError as error:
+            return problem(f"cannot be read ({error}): make setup")
+        except OSError as error:
+            return problem(f"{file} cannot be read ({error.strerror}): {fix}")
+        except InputError as error:
+            return problem(f"{error}; half-written, or in conflict: {fix}")
+    return ok(f"{stages} stages recorded")
 
 
 def lock() -> Finding:
@@ -384,7 +386,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "data/raw": raw,
     ".scratch": scratch,
     "outputs": outputs,
-    "dvc.lock": recorded,
+    "DVC files": recorded,
     "DVC lock": lock,
     "DVC remote": remote,
 }

@@ -140,6 +140,8 @@ def test_what_dvc_recorded_can_be_read_or_not(
     finding = doctor.recorded()
     assert finding.mark == expected
     assert ("git checkout dvc.lock" in finding.words) == (expected == "problem")
+    Path("dvc.yaml").write_text("stages: [")
+    assert content is None or mark(doctor.recorded) == "problem"
 
 
 def test_a_remote_is_reached_or_not(here: Path) -> None:
