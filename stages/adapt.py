@@ -108,13 +108,18 @@ def adapt(arm: str, method: Method, seed: int, stop: StopSignals) -> None:
                 for name in texts
             },
         }
-        with stop.folder_may_vanish(run, f"; the same command goes on from {states.folder}"):
+
+        def write() -> None:
             inputs.check()
             with replacing_directory(folder) as new:
                 save_model(model, new)
                 write_tsv(new / paths.LOG, [row.columns() for row in log])
                 write_json(new / paths.ADAPTED_LOSSES, found)
             states.finish(folder)
+
+        how_to_go_on = f"; the same command goes on from {states.folder}"
+        with stop.folder_may_vanish(run, how_to_go_on):
+            stop.wait_for_room(run, how_to_go_on, write)
         stop.check(run, "when all was done; the same command goes on from there")
     for name in texts:
         print(f"{run}: {name} text {before[name]:.4f} -> {after[name]:.4f} nats a token")

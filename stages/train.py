@@ -116,7 +116,8 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
             "skipped_steps": sum(row.skipped for row in log),
             "data": meta.digest,
         }
-        with stop.folder_may_vanish(run, f"; the same command goes on from {states.folder}"):
+
+        def write() -> None:
             inputs.check()
             with replacing_directory(folder) as new:
                 save_model(model, new)
@@ -124,6 +125,10 @@ def train(arm: str, seed: int, stop: StopSignals) -> None:
                 write_json(new / paths.TRAINING, summary)
             write_log(log)
             states.finish(folder)
+
+        how_to_go_on = f"; the same command goes on from {states.folder}"
+        with stop.folder_may_vanish(run, how_to_go_on):
+            stop.wait_for_room(run, how_to_go_on, write)
         stop.check(run, "when all was done; the same command goes on from there")
 
 

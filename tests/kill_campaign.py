@@ -56,7 +56,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "saving": {"every_steps": 7},
 }
-DEADLINE_SECONDS = 120.0  # for anything that should happen soon, on a busy machine
+BEGUN = "its states are saved in"  # what the trainer says before its first step
+DEADLINE_SECONDS = 600.0  # for anything that should happen soon, on a machine at load 50
 POLL_SECONDS = 0.002
 LOOK_SECONDS = 0.05  # through all processes: as often as at a file, that would take a core
 # DVC 3.67 writes .dvc/tmp/rwlock in place, so a kill in the middle leaves half of it, and every
@@ -178,6 +179,7 @@ class Campaign:
         undisturbed = Attempt(self.project, "repro")
         undisturbed.ended()
         assert undisturbed.status == 0, undisturbed.output()
+        assert BEGUN in undisturbed.output()  # or nothing that a killed one says would be judged
         self.seconds = time.monotonic() - undisturbed.began
         self.expected = self._outputs()
         self._reset()
@@ -247,13 +249,13 @@ class Campaign:
         output = attempt.output()
         found = re.search(r"going on after step ([\d,]+)", output)
         start = int(found[1].replace(",", "")) if found else 0
-        if start < self.resumable and "interrupted, the same" in output:
+        if start < self.resumable and BEGUN in output:
             self._problem(what, f"began at step {start}, not {self.resumable}", attempt)
 
     def _last_words(self, what: str, attempt: Attempt, told: bool) -> str:
         """How the trainer's output ends; DVC may add an error of its own."""
         output = attempt.output()
-        if "interrupted, the same" not in output:
+        if BEGUN not in output:
             return "had not begun"
         if not told:
             return "killed without a word"

@@ -4,7 +4,8 @@ The score of an arm is its loss as a language model: as trained, or causally whe
 with the whole window in view (`ncn.statistics.scores`). Its other scores have intervals, no tests.
 
 metrics/summary.json holds for each arm delta_ppl, delta_ppl_low, delta_ppl_high (95 %), val_ppl,
-val_loss, future_leak (as trained): the fixed names that `dvc metrics diff` shows.
+val_loss, future_leak (as trained): the fixed names that `dvc metrics diff` shows; the primary arm
+first.
 
 metrics/compare.json:
 
@@ -277,7 +278,18 @@ def compare(
     }
     words = {arm: in_words(arm, summary, comparison) for arm in summary}
     comparison["in_words"] = {arm: words.get(arm) or f"{missing[arm]}." for arm in arms}
-    return summary, comparison
+    return in_order_of_interest(summary, declared.primary), comparison
+
+
+def in_order_of_interest(summary: Mapping[str, Any], primary: str | None) -> dict[str, Any]:
+    """The primary arm first, the baseline last.
+
+    `dvc exp show` has a column for each entry, in their order, and a terminal shows the first few.
+    """
+    return {
+        arm: summary[arm]
+        for arm in sorted(summary, key=lambda arm: (arm != primary, arm == BASELINE))
+    }
 
 
 def read_arms(

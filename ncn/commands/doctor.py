@@ -25,17 +25,24 @@ from ncn.studies.tools import head
 
 PYTHONS = ((3, 11), (3, 13))
 SCRATCH = Path(".scratch")
+DVC_YAML, DVC_LOCK = Path("dvc.yaml"), Path("dvc.lock")
 RWLOCK = Path(".dvc/tmp/rwlock")
 FREE_BYTES = 2e9  # for the small experiment; text from the hub needs HUB_COPIES of itself
 MEMORY, MEMORY_BYTES = Path("/proc/meminfo"), 1e9  # of which torch alone takes a third
 HUB_COPIES = 4  # as fetched, as tokens, each once more in DVC's cache
 PINNED = re.compile(r"^[A-Za-z0-9][\w.-]*==")
 REMOTE_SECONDS = 60  # on a busy machine, loading DVC alone takes more than 15
-# Prints `there` or `absent`; what it raises ends in a line on stderr.
+# Prints `there`, `closed` (a folder that cannot be written everywhere) or `absent`; what it raises
+# ends in a line on stderr.
 REACH = """
+from glob import escape, glob
+from os import W_OK, access
 from dvc.repo import Repo
 remote = Repo(".").cloud.get_remote()
-print("there" if remote.fs.exists(remote.path) else "absent")
+local = remote.fs.protocol == "local"
+folders = [remote.path, *glob(escape(remote.path) + "/files/md5/*")] if local else []
+there = "there" if all(access(folder, W_OK) for folder in folders) else "closed"
+print(there if remote.fs.exists(remote.path) else "absent")
 """
 
 
@@ -260,15 +267,39 @@ def outputs() -> Finding:
     return ok(f"data/raw, data/tokens and {len(expected) - 2} models")
 
 
+def recorded() -> Finding:
+    """Can the pipeline, and what DVC recorded of it, be read?"""
+    if not DVC_LOCK.exists():
+        return note(f"no {DVC_LOCK}: nothing has run here yet")
+    stages = 0
+    for file in (DVC_YAML, DVC_LOCK):
+        fix = f"git checkout {file}, then dvc repro: what was made comes from DVC's cache"
+        try:
+            from ncn.settings import read_yaml
+
+            stages = len(read_yaml(file).get("stages") or {})
+        except ImportError as error:
+            return problem(f"cannot be read ({error}): make setup")
+        except OSError as error:
+            return problem(f"{file} cannot be read ({error.strerror}): {fix}")
+        except InputError as error:
+            return problem(f"{error}; half-written, or in conflict: {fix}")
+    return ok(f"{stages} stages recorded")
+
+
 def lock() -> Finding:
     """Did a DVC that was killed leave its lock half-written?"""
     try:
-        entries = json.loads(RWLOCK.read_text() or "{}")
+        entries = json.loads(RWLOCK.read_bytes())
+        read, write = entries.pop("read", {}), entries.pop("write", {})
+        if entries or not isinstance(read, dict) or not isinstance(write, dict):
+            raise ValueError("of another form than DVC's")
     except FileNotFoundError:
         return ok("none")
-    except (ValueError, RecursionError):
+    # empty, cut off, bytes of something else, nested without end
+    except (AttributeError, TypeError, ValueError, RecursionError):
         return problem(f"{RWLOCK} is half-written by a killed dvc: rm {RWLOCK}")
-    running = sorted({pid for pid in _pids(entries) if Path(f"/proc/{pid}").exists()})
+    running = sorted({pid for pid in _pids([read, write]) if Path(f"/proc/{pid}").exists()})
     if running:
         return note(f"dvc runs now: process {', '.join(map(str, running))}")
     return ok("none that a running dvc holds")
@@ -318,6 +349,10 @@ def remote() -> Finding:
         return problem(f"{place} cannot be reached: {last_line(asked.stderr)}")
     if asked.stdout.strip().endswith("absent"):
         return problem(f"{place} does not exist: check the path; a first dvc push makes it")
+    if asked.stdout.strip().endswith("closed"):
+        return note(
+            f"{place} can be read, but dvc push may not write: docs/sharing.md, or its owner"
+        )
     return ok(place)
 
 
@@ -352,6 +387,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "data/raw": raw,
     ".scratch": scratch,
     "outputs": outputs,
+    "DVC files": recorded,
     "DVC lock": lock,
     "DVC remote": remote,
 }

@@ -50,8 +50,8 @@ def _block(read: Read) -> str:
         " | sees the future as trained? | perplexity as trained | reactively |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for arm, entry in summary.items():
-        mine = comparison["arms"][arm]
+    for arm, mine in comparison["arms"].items():
+        entry = summary[arm]
         others = (other_score(mine["scores"], form) for form in ("as_trained", "reactive"))
         cells = [
             f"`{arm}`",
@@ -64,7 +64,7 @@ def _block(read: Read) -> str:
             *("–" if ppl is None else f"{ppl:.4f}" for ppl in others),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    first = evaluation_metrics(run_name(next(iter(summary)), seeds[0]))
+    first = evaluation_metrics(run_name(next(iter(comparison["arms"])), seeds[0]))
     yardsticks = _json(read, first)["yardsticks"]
     named = ", ".join(f"{name} {value:.3f}" for name, value in yardsticks.items())
     lines += [

@@ -32,18 +32,22 @@ def sees_the_future(entry: dict[str, float]) -> str:
 
 
 def table(summary: Summary, arms: Mapping[str, Any]) -> str:
-    """The arms side by side, as text, from metrics/summary.json and `arms` of compare.json."""
+    """The arms side by side, as text, from metrics/summary.json and `arms` of compare.json.
+
+    In the order of the latter, that of params.yaml.
+    """
     header = ["arm", "loss", "perplexity", "difference [95 %]", "parameters"]
     header.append("sees the future as trained?")
     rows = [header]
-    for arm, entry in summary.items():
+    for arm, compared in arms.items():
+        entry = summary[arm]
         rows.append(
             [
                 arm,
                 f"{entry['val_loss']:.4f}",
                 f"{entry['val_ppl']:.4f}",
                 difference(entry) or "-",
-                f"{arms[arm]['parameters']:,}",
+                f"{compared['parameters']:,}",
                 sees_the_future(entry),
             ]
         )

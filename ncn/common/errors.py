@@ -16,6 +16,8 @@ REFUSALS = (
 )  # fmt: skip
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
 # How a loader says that no memory is left, and torch, on a CPU and on a GPU.
 NO_MEMORY = (
     "failed to map segment", "Cannot allocate memory", "can't allocate memory", "out of memory",
@@ -43,7 +45,7 @@ def fixable(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError):
         where = error.filename or "the disk that holds this repository"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_ROOM:
             return f"no space left on {where}: free some and run the same command again"
         if error.errno in REFUSALS:
             return f"{where}: {error.strerror}: fix that and run the same command again"

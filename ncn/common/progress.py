@@ -18,9 +18,9 @@ SPOKEN_OF = 1 << 28  # bytes of text from which on it is said what they will tak
 def say(text: str) -> None:
     """One line for people, above the progress line if there is one.
 
-    That nobody reads any more is no reason to stop working.
+    That nobody reads any more, or that it goes to a full disk, is no reason to stop working.
     """
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         tqdm.write(text, file=sys.stderr)
 
 

@@ -8,15 +8,18 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Self
 
-from ncn.common.errors import Interrupted
+from ncn.common.errors import NO_ROOM, Interrupted
+from ncn.common.progress import say
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1  # of prctl(2)
+ROOM_SECONDS = 60.0  # between two attempts to write to a full disk
 
 
 class StopSignals:
@@ -67,6 +70,33 @@ class StopSignals:
         except FileNotFoundError:
             self.check(name, f"when DVC had removed its folder{how_to_go_on}")
             raise
+
+    def wait_for_room(self, name: str, how_to_go_on: str, write: Callable[[], None]) -> None:
+        """Call `write`, again and again while the disk is full: what it keeps took long to make.
+
+        Args:
+            name: of the run.
+            how_to_go_on: after a signal, as the end of a line.
+            write: leaves nothing behind where it fails.
+
+        Raises:
+            Interrupted: a signal was received while there was no room.
+        """
+        waiting = False
+        while True:
+            try:
+                write()
+                return
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                if not waiting:
+                    say(f"{name}: {error.strerror}: waiting until there is room")
+                waiting = True
+            again = time.monotonic() + ROOM_SECONDS
+            while time.monotonic() < again:
+                self.check(name, f"while the disk was full{how_to_go_on}")
+                time.sleep(0.5)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if not self.received:

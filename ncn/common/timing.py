@@ -13,6 +13,7 @@ from typing import Any
 from ncn.common.files import write_json
 from ncn.common.nested import is_number
 from ncn.common.paths import TIMING
+from ncn.common.progress import say
 
 
 @contextmanager
@@ -22,7 +23,10 @@ def timed(stage: str, **amounts: float) -> Iterator[dict[str, float]]:
     start = time.perf_counter()
     yield noted
     noted["seconds"] = round(time.perf_counter() - start, 3)
-    write_json(TIMING, read_timing() | {stage: noted})
+    try:
+        write_json(TIMING, read_timing() | {stage: noted})
+    except OSError as error:  # what took so long matters more
+        say(f"{TIMING}: {error.strerror}: the times of {stage} are not noted")
 
 
 def read_timing() -> dict[str, dict[str, float]]:

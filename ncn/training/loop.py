@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from ncn.common.errors import InputError, Interrupted
+from ncn.common.errors import NO_ROOM, InputError, Interrupted
 from ncn.common.progress import Progress
 from ncn.common.stopping import StopSignals
 from ncn.model import LanguageModel
@@ -186,7 +186,9 @@ def _save_or_stop(
     if not request:
         return
     state = {"engine": engine.state_dict(), "log": log.state_dict()}  # of all processes together
-    if states:
+    if states and stop and request == SAVE and step == max_steps:
+        _save_the_last(step, state, name, states, stop)
+    elif states:
         states.save(step, state)
     if request > SAVE:
         number = request - SAVE
@@ -196,6 +198,20 @@ def _save_or_stop(
             f" {max_steps:,}; the same command goes on from {saved}"
         )
         raise Interrupted(number, words if rank() == 0 else "")
+
+
+def _save_the_last(
+    step: int, state: dict[str, Any], name: str, states: States, stop: StopSignals
+) -> None:
+    """Save when all is done: on a full disk not before there is room, as no later save follows."""
+
+    def save() -> None:
+        problem = states.save(step, state)
+        if problem is not None and problem.errno in NO_ROOM:
+            raise problem
+
+    how_to_go_on = f"; the same command goes on from {states.last_good}"
+    stop.wait_for_room(name, how_to_go_on, save)
 
 
 def _passed(every: int, rows: Sequence[LogRow], step: int) -> bool:

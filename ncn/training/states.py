@@ -123,13 +123,16 @@ class States:
             or minutes >= self._saving.every_minutes
         )
 
-    def save(self, step: int, state: Mapping[str, Any]) -> None:
+    def save(self, step: int, state: Mapping[str, Any]) -> OSError | None:
         """Keep `state`, of tensors and plain values, and the one before it.
 
         Where there is no room for it, training goes on and the older ones stay: one line says so.
+
+        Returns:
+            Why it was not kept; None: it was.
         """
         if step == self._saved:
-            return
+            return None
         self._tried, self._tried_at = step, time.monotonic()
         written = self.folder / "new"
         try:
@@ -144,10 +147,11 @@ class States:
                 raise
             written.unlink(missing_ok=True)
             say(f"step {step} not saved ({cause.strerror}); the last good state: {self.last_good}")
-            return
+            return cause
         self._saved = step
         for old in self._files()[KEPT:]:
             old.unlink()
+        return None
 
     def newest(self) -> dict[str, Any] | None:
         """The newest whole state, or None. Damaged ones are put aside, with one line each."""

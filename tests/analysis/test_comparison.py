@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import nct as noncentral
 from scipy.stats import t as student
 
-from ncn.analysis.comparison import as_table, compare, in_words
+from ncn.analysis.comparison import as_table, compare, in_order_of_interest, in_words
 from ncn.common.errors import InputError
 from ncn.common.files import write_json
 from ncn.common.paths import cluster_losses, evaluation_metrics, run_name, training_metrics
@@ -370,7 +372,7 @@ def test_an_arm_that_cannot_be_read_is_named_and_the_others_are_compared() -> No
     summary, full = compare(
         ["baseline", "ncn", "broken", "untrained"], SEEDS, DECLARED, 499, 0.01, 42
     )
-    assert list(summary) == ["baseline", "ncn"]
+    assert list(summary) == ["ncn", "baseline"]
     assert "loss of story 2 is not a finite number" in full["in_words"]["broken"]
     assert "untrained-1/clusters.tsv does not exist" in full["in_words"]["untrained"]
     assert len(full["missing"]) == 2
@@ -395,3 +397,15 @@ def test_the_table_that_plots_diff_shows_has_the_baseline_and_each_difference_in
         {"arm": "baseline", "difference": 0.0, "low": 0.0, "high": 0.0},
         {"arm": "ncn", "difference": -0.02, "low": -0.03, "high": -0.01},
     ]
+
+
+@given(st.permutations(["baseline", "static", "ncn", "wide"]), st.sampled_from([None, "ncn", "x"]))
+def test_the_primary_arm_comes_first_and_the_baseline_last(
+    arms: list[str], primary: str | None
+) -> None:
+    ordered = in_order_of_interest({arm: arm.upper() for arm in arms}, primary)
+    assert ordered == {arm: arm.upper() for arm in arms}
+    assert list(ordered)[-1] == "baseline"
+    assert (next(iter(ordered)) == primary) == (primary in arms)
+    others = [arm for arm in arms if arm not in ("baseline", primary)]
+    assert [arm for arm in ordered if arm in others] == others

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.exceptions import DvcException
+from dvc.fs import localfs
+from dvc.rwlock import rwlock
 
 from ncn.__main__ import loaded, run
 from ncn.commands import doctor
@@ -96,17 +99,50 @@ def test_outputs_are_all_there_or_none_or_some_are_missing(here: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("{}", "ok"),
-        ("", "ok"),
-        ('{"a": {"write": {"pid": 1, "cmd": "dvc repro"}}}', "note"),
-        ('{"a": {"read": [{"pid": 4194305, "cmd": "dvc repro"}]}}', "ok"),  # no such process
-        ('{"a": {"wri', "problem"),
+        (b"{}", "ok"),
+        (b'{"write": {"a": {"pid": 1, "cmd": "dvc repro"}}, "read": {}}', "note"),
+        (b'{"read": {"a": [{"pid": 4194305, "cmd": "dvc repro"}]}}', "ok"),  # no such process
+        (b"", "problem"),
+        (b'{"write": {"a', "problem"),
+        (b"\x94\xff", "problem"),
+        (b"[1, 2]", "problem"),
+        (b"1", "problem"),
+        (b'{"read": []}', "problem"),
     ],
 )
-def test_a_lock_that_a_killed_dvc_left_is_found(here: Path, content: str, expected: str) -> None:
+def test_a_lock_that_a_killed_dvc_left_is_found(here: Path, content: bytes, expected: str) -> None:
     doctor.RWLOCK.parent.mkdir(exist_ok=True)
-    doctor.RWLOCK.write_text(content)
+    doctor.RWLOCK.write_bytes(content)
     assert mark(doctor.lock) == expected
+    refused = False
+    try:
+        with rwlock(str(doctor.RWLOCK.parent), localfs, "dvc repro", [], [], hardlink=False):
+            pass
+    except (DvcException, UnicodeDecodeError):
+        refused = True
+    assert refused == (expected == "problem")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "note"),
+        ("schema: '2.0'\nstages: {}\n", "ok"),
+        ("schema: '2.0'\nstages:\n  a:\n   x: [", "problem"),
+        ("<<<<<<< HEAD\nschema: '2.0'\n", "problem"),
+        ("", "problem"),
+    ],
+)
+def test_what_dvc_recorded_can_be_read_or_not(
+    here: Path, content: str | None, expected: str
+) -> None:
+    if content is not None:
+        doctor.DVC_LOCK.write_text(content)
+    finding = doctor.recorded()
+    assert finding.mark == expected
+    assert ("git checkout dvc.lock" in finding.words) == (expected == "problem")
+    Path("dvc.yaml").write_text("stages: [")
+    assert content is None or mark(doctor.recorded) == "problem"
 
 
 def test_a_remote_is_reached_or_not(here: Path) -> None:
@@ -116,6 +152,9 @@ def test_a_remote_is_reached_or_not(here: Path) -> None:
     assert "does not exist" in doctor.remote().words
     (here / "shared").mkdir()
     assert mark(doctor.remote) == "ok"
+    (here / "shared").rmdir()
+    Path("shared").symlink_to("/proc/sys")  # not even root may make a file there
+    assert "dvc push may not write" in doctor.remote().words
     Path(".dvc/config.local").write_text("[core\n")
     assert mark(doctor.remote) == "problem"
 

@@ -57,7 +57,7 @@ def project(
 
 def test_the_arms_stand_side_by_side(project: Project) -> None:
     summary = project.metrics("summary.json")
-    assert list(summary) == list(ARMS)
+    assert list(summary) == ["ncn_causal", "ncn", "baseline"]
     assert summary["baseline"]["future_leak"] == summary["ncn_causal"]["future_leak"] == 0
     assert summary["ncn"]["future_leak"] > 0
     arms = project.metrics("compare.json")["arms"]
@@ -201,6 +201,25 @@ def test_one_setting_reruns_only_what_depends_on_it_and_the_metrics_show_it(
     again = ran(project.run("dvc", "repro"))
     assert again == AFTER_EVALUATION  # none trains
     assert project.metrics("summary.json") == before
+
+
+def test_a_terminal_of_100_columns_shows_the_experiment_and_its_difference(
+    varied: tuple[Project, str],
+) -> None:
+    experiment, _ = varied
+    wide = experiment.run("dvc", "exp", "show")  # its pager chops what is too wide for a terminal
+    header, *rows = (line[:100] for line in wide.splitlines() if not line.startswith(" ─"))
+    assert "Experiment" in header
+    end = header.index("ncn_causal.delta_ppl") + len("ncn_causal.delta_ppl")
+    base, changed = (rows[place][:end].split()[-1] for place in (1, -1))
+    assert {float(base), float(changed)} != {float(base)}
+    chosen = ("--no-pager", "--drop", ".", "--keep", "Experiment|.*delta_ppl$|ncn.hidden$")
+    narrow = experiment.run("dvc", "exp", "show", *chosen, COLUMNS="100")
+    lines = [line for line in narrow.splitlines() if line.strip(" ─")]
+    assert max(map(len, lines)) <= 100
+    assert lines[0].split()[:2] == ["Experiment", "ncn_causal.delta_ppl"]
+    assert lines[-1].split()[-1] == "64"
+    assert "…" not in narrow
 
 
 def test_a_prompt_that_no_model_can_read_is_refused_before_one_is_trained(

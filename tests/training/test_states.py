@@ -13,6 +13,7 @@ import pytest
 import torch
 from dvc.repo import Repo
 
+import ncn.common.stopping
 import ncn.training.states
 from ncn.common.errors import InputError, Interrupted
 from ncn.common.files import md5_of_directory, sha256_of
@@ -265,6 +266,40 @@ def test_a_full_disk_keeps_the_older_states_and_training_goes_on(
     state = states.newest()
     assert state is not None
     assert state["step"] == 40
+
+
+def test_at_the_last_save_a_full_disk_is_waited_for(
+    small: Params,
+    undisturbed: tuple[Any, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ncn.common.stopping, "ROOM_SECONDS", 0.01)
+    rarely = small.saving.model_copy(update={"every_steps": 1000, "every_minutes": 1000})
+    with States(tmp_path / "state", rarely) as states:
+        (states.folder / ".new.new").symlink_to("/dev/full")  # until a write fails
+        assert_equal(trained(small, states=states, stop=StopSignals()), undisturbed)
+        state = states.newest()
+    assert state is not None
+    assert state["step"] == 40
+    assert "run: No space left on device: waiting until there is room" in capsys.readouterr().err
+
+
+def test_a_signal_ends_the_wait_for_room() -> None:
+    def write() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(Interrupted, match="run: stopped by SIGTERM while the disk was full; go on"):
+        StopAfter(3).wait_for_room("run", "; go on", write)
+
+
+def test_only_room_is_waited_for() -> None:
+    def write() -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.raises(PermissionError):
+        StopSignals().wait_for_room("run", "", write)
 
 
 @pytest.mark.parametrize("kilobytes", [0, 1, 60, 300])  # wherever in the file it happens
