@@ -183,7 +183,7 @@ def other_initialisations(
     """`settings.initialisations` networks of the form of `model`; its weights play no part."""
     null = Null()
     batches = _batches(model, rows)
-    here = np.isin(rows.tokens[:, :-1], word_ids(tokenizer, settings.word))
+    here = np.isin(rows.tokens[:][:, :-1], word_ids(tokenizer, settings.word))
     fresh = untrained(model, FIRST_NULL_SEED)
     for each in tqdm(range(settings.initialisations), desc="other initialisations", disable=None):
         initialise(fresh, FIRST_NULL_SEED + each)
