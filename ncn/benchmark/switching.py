@@ -13,6 +13,7 @@ from torch import Tensor
 from ncn.benchmark.timing import compared, in_turn
 from ncn.corpus.conditions import NO_CONDITIONS, Conditions
 from ncn.corpus.tokenizer import GPT2_VOCABULARY
+from ncn.generation.caches import make_cache
 from ncn.generation.decoding import conditions_of
 from ncn.generation.one_token import OneToken, suits
 from ncn.model import LanguageModel, build_model
@@ -30,7 +31,7 @@ def tokens_told(model: LanguageModel, told: Sequence[Conditions]) -> Callable[[]
     """
     device = model.embedding.weight.device
     prompt = torch.arange(PROMPT, device=device)[None]
-    cache = model.make_cache(1)
+    cache = make_cache(model, 1)
     one_token = OneToken(model, cache) if suits(model, 1) else None
 
     @torch.inference_mode()
