@@ -49,7 +49,6 @@ class Reading:
     frequency: Floats
 
 
-@torch.inference_mode()
 def token_counts(rows: TokenRows, vocab_size: int) -> NDArray[np.int64]:
     """How often each token occurs in rows [N, T + 1], [V]."""
     counts = np.zeros(vocab_size, dtype=np.int64)
@@ -59,6 +58,7 @@ def token_counts(rows: TokenRows, vocab_size: int) -> NDArray[np.int64]:
     return counts
 
 
+@torch.inference_mode()
 def read(model: LanguageModel, rows: ConditionedRows, counts: NDArray[np.int64]) -> Reading:
     """Run `model` on `rows`, watching its signals, losses and attention.
 
