@@ -77,6 +77,8 @@ def sliders_steer(metrics: Metrics, arm: str) -> Finding:
     negligible if surely below 0.1 at that; not supported if below that and not surely above 0; else
     undecided; not testable for an arm without sliders.
     """
+    if not metrics.samples:
+        raise MissingError(str(SAMPLES))
     steered = metrics.samples.get("steering", {})
     runs = metrics.runs(arm)
     if not any(run in steered for run in runs):
@@ -133,13 +135,16 @@ def precision_is_a_temperature(metrics: Metrics, arm: str) -> Finding:
     else undecided. Whether a text is creative is not measured: this is the part that can be tested.
     """
     tests = [metrics.scan(run, "temperature") for run in metrics.runs(arm)]
-    by_run = [look(test, SCAN_TESTS, "layers") for test in tests]
+    by_run = [
+        [look(layer, SCAN_TESTS, "rho")[0] for layer in look(test, SCAN_TESTS, "layers")]
+        for test in tests
+    ]
     if not all(by_run):
         raise MissingError(f"a precision of {arm} that varies")
-    means = [sum(each["rho"][0] for each in layers) / len(layers) for layers in by_run]
+    means = [sum(layers) / len(layers) for layers in by_run]
     number = max(map(len, by_run))
     shown = ", ".join(
-        f"{sum(layers[n]['rho'][0] for layers in by_run if n < len(layers)) / len(by_run):+.3f}"
+        f"{sum(layers[n] for layers in by_run if n < len(layers)) / len(by_run):+.3f}"
         for n in range(number)
     )
     return finding(
