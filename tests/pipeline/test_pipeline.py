@@ -30,12 +30,11 @@ from tests.pipeline.test_pipeline_definition import STAGES
 from tests.project import Project, copied, fresh_clone, isolated
 
 ARMS = ("baseline", "ncn", "ncn_causal")
+RUN = 21  # stages of the small project, those of each arm and seed counted
 # Not `scaling`, which is of studies alone, nor `adaptation`, as nothing is trained again.
 AFTER_EVALUATION = {
     "compare", "robustness", "convergence", "brain_scan", "conditional", "generate", "report",
 }  # fmt: skip
-
-STAGES = 21  # of the small project, those of each arm and seed counted
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +104,7 @@ def test_a_fresh_clone_sees_that_nothing_changed(project: Project, tmp_path: Pat
     clone = Project(tmp_path / "clone", project.environment)
     lines = clone.run("dvc", "repro", "--dry", "--allow-missing").splitlines()
     stages = [line for line in lines if line.startswith("Stage")]
-    assert len(stages) == STAGES
+    assert len(stages) == RUN
     assert all("didn't change, skipping" in line for line in stages)
 
 
@@ -113,7 +112,7 @@ def test_a_second_run_from_nothing_makes_the_same_lock(project: Project, tmp_pat
     project.run("git", "clone", "-q", str(project.folder), str(tmp_path / "clone"))
     clone = Project(tmp_path / "clone", project.environment)
     # Forced: files in git (metrics, plots) would let a plain repro skip the later stages.
-    assert len(ran(clone.run("dvc", "repro", "--force"))) == STAGES
+    assert len(ran(clone.run("dvc", "repro", "--force"))) == RUN
     assert clone.lock == project.lock
     assert clone.run("git", "status", "--porcelain") == ""
 
