@@ -28,7 +28,7 @@ from tests.publish.test_published_checkpoint import published_weights
 NOT_RUN = {
     "README.md": ["make test"],
     "docs/conditional.md": ["python -m ncn benchmark skipping"],
-    "docs/adaptation.md": ["python -m ncn profile adaptation"],
+    "docs/adaptation.md": ["python -m ncn profile adaptation", "python -m ncn profile pilot"],
     "docs/mechanisms.md": ["python -m ncn profile mechanisms"],
     "docs/text.md": ["dvc config --local cache.type"],
     "docs/studies.md": ["dvc exp run -S 'tune.lr=", "python -m ncn study run"],
