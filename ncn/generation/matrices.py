@@ -104,8 +104,9 @@ FORMS: dict[Weights, type[AsItIs] | type[InInt8]] = {"fp32": AsItIs, "int8": InI
 
 def in_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """A weight [N, K] as integers [N, K], and their scales [N] in bfloat16."""
-    scales = (weight.abs().amax(1) / LARGEST).bfloat16()
-    scales[scales == 0] = 1  # a row of zeros
+    # A smaller scale has fewer digits, or is 0.
+    smallest = torch.finfo(torch.bfloat16).tiny
+    scales = (weight.abs().amax(1) / LARGEST).bfloat16().clamp(min=smallest)
     numbers = (weight / scales[:, None]).round().clamp(-LARGEST, LARGEST)
     return numbers.to(torch.int8), scales
 

@@ -23,7 +23,6 @@ from ncn.generation.sampling import Sampling
 from ncn.model import LanguageModel
 from ncn.model.inputs import measured
 from ncn.statistics.interval import Floats
-from ncn.statistics.sample import mean_interval
 
 
 def steering(
@@ -52,6 +51,8 @@ def steering(
         return {}
     if not (names := settings.sliders):
         return {}
+    from ncn.statistics.sample import mean_interval  # loads scipy, which few runs need
+
     mean, sd = (each.cpu().double().numpy() for each in (network.slider_mean, network.slider_sd))
 
     def measures(conditions: Conditions) -> Floats:  # [N, sliders]
