@@ -2,6 +2,7 @@
 
 import copy
 import multiprocessing
+import time
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
@@ -59,8 +60,10 @@ def test_the_memory_of_a_step_is_foreseen(
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_model_that_is_not_built_is_foreseen_by_its_first_layers(
-    params: Params, checkpointing: bool
+    params: Params, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if DEVICE.type == "cpu":  # of this process, whatever else the machine does meanwhile
+        monkeypatch.setattr(time, "perf_counter", time.process_time)
     train = params.train.model_copy(update={"checkpointing": checkpointing})
     shape = {"d_model": 128, "n_layers": 6, "d_ff": 512, "context_length": LENGTH}
     params = params.model_copy(update={"model": params.model.model_copy(update=shape)})
@@ -69,7 +72,7 @@ def test_a_model_that_is_not_built_is_foreseen_by_its_first_layers(
     foreseen = large_cost(model.config, train, 100, DEVICE)
     assert (foreseen.steps, foreseen.tokens) == (built.steps, built.tokens)
     assert 0.9 < foreseen.peak_bytes / built.peak_bytes < 1.1
-    assert 0.3 < foreseen.tokens_per_second / built.tokens_per_second < 3  # of a busy machine
+    assert 0.3 < foreseen.tokens_per_second / built.tokens_per_second < 3  # passes of 0.1 s
 
 
 def test_a_large_model_is_not_built_for_its_estimate(
