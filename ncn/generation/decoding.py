@@ -21,13 +21,14 @@ from ncn.generation.caches import make_cache
 from ncn.generation.many_texts import ManyTexts, suits_many
 from ncn.generation.matrices import Weights, rounded
 from ncn.generation.one_token import OneToken, obstacles, suits
+from ncn.generation.recorded import Recorded, suits_recording
 from ncn.generation.refresh import ALWAYS, Refresh
 from ncn.generation.sampling import Sampling, sample
 from ncn.model import LanguageModel
 from ncn.model.blocks import Cache
 from ncn.settings import Salience
 
-TokenReader = OneToken | ManyTexts
+TokenReader = OneToken | ManyTexts | Recorded
 # Copying the matrices takes as long as 20 tokens gain by it (published size).
 WORTH_TOKENS = 32
 
@@ -166,6 +167,8 @@ def token_reader(
     model: LanguageModel, cache: Cache, batch: int, weights: Weights = "fp32"
 ) -> Callable[[], TokenReader] | None:
     """Makes what reads a token at a time faster than the model; None where nothing does."""
+    if suits_recording(model):
+        return partial(Recorded, model, cache, batch)
     if suits(model, batch):
         return partial(OneToken, model, cache, weights)
     if suits_many(model, batch):
@@ -208,7 +211,7 @@ def _draw(
                 cache.clear()
                 window, encoded = start, end
             unread = text[:, start + cache.length : end]
-            if lay_out and unread.shape[1] == 1:
+            if lay_out and unread.shape[1] == 1 and cache.length:
                 reader = reader or lay_out()  # after the first token is there
                 logits = reader.next_logits(unread, salience, conditions)
             else:

@@ -63,7 +63,11 @@ class KeyValues:
     """Keys and values of one layer, [B, H, T, K] each: room for the whole context, filled in place.
 
     Only the first `length` positions hold anything.
+
+    mask: which of the keys that `extend` returns one query more attends to; None: all of them.
     """
+
+    mask: Tensor | None = None
 
     def __init__(self, empty: Tensor, positions: Tensor) -> None:
         self.keys, self.values = torch.empty_like(empty), torch.empty_like(empty)
@@ -83,7 +87,11 @@ class Cache:
 
     layers: keys and values, which grow with the text; tonic: the control network's past, which does
     not. Made by `LanguageModel.make_cache`; `like` says where it lies and in which precision.
+    place: where the next token stands, [1], as a pass needs it that is recorded for any place
+    (`ncn.generation.recorded`); None: after those read.
     """
+
+    place: Tensor | None = None
 
     def __init__(self, config: ModelConfig, batch_size: int, like: Tensor) -> None:
         empty = like.new_empty(
@@ -149,7 +157,7 @@ class Attention(Layer):
         start = 0 if past is None else past.length
         if past is not None:
             k, v = past.extend(k, v, self.backend(k))
-        mask = None
+        mask = None if past is None else past.mask
         if start and q.shape[2] > 1:  # is_causal would align the first query with the first key
             mask = q.new_ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(start)
         if asking is not None:

@@ -226,8 +226,12 @@ class LanguageModel(Layer):
             reduction=reduction,
         )
 
-    def _embedded(self, tokens: Tensor, start: int = 0) -> Tensor:
-        """Token plus position embeddings [B, T, D] of tokens [B, T], the first at `start`."""
+    def _embedded(self, tokens: Tensor, start: int = 0, place: Tensor | None = None) -> Tensor:
+        """Token plus position embeddings [B, T, D] of tokens [B, T], the first at `start`; or of
+        one token, at `place` [1].
+        """
+        if place is not None:
+            return self.embedding(tokens) + self.positions(place)
         end = start + tokens.shape[1]
         if end > self.config.context_length:
             raise ValueError(
@@ -263,7 +267,9 @@ class LanguageModel(Layer):
         if self.skip is not None:
             run_block = self.skip
         start = 0 if cache is None else cache.length
-        x, conditions = self._with_task(self._embedded(tokens, start), conditions, start)
+        place = None if cache is None else cache.place
+        embedded = self._embedded(tokens, start, place)
+        x, conditions = self._with_task(embedded, conditions, start)
         x = self.dropout(x)
         control = self.control
         output = ControlOutput({})
