@@ -10,7 +10,7 @@ context, and what is yet empty of it counts for nothing.
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -144,11 +144,13 @@ def _shapes(told: Tonic | Conditions) -> list[torch.Size | None]:
 
 def _copied(told: Told) -> Told:
     """The same in memory of its own."""
-    return type(told)(**{
-        name: SalienceState(*map(torch.clone, each)) if isinstance(each, SalienceState)
-        else None if each is None else each.clone()
-        for name, each in vars(told).items()
-    })  # fmt: skip
+    made: dict[str, Any] = {}
+    for name, each in vars(told).items():
+        if isinstance(each, SalienceState):
+            made[name] = SalienceState(*map(torch.clone, each))
+        else:
+            made[name] = None if each is None else each.clone()
+    return type(told)(**made)
 
 
 def _fill(memory: Tonic | Conditions, told: Tonic | Conditions) -> None:
