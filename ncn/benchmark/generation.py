@@ -24,6 +24,7 @@ ROWS = 32  # texts at once
 LIMIT = "every weight once"
 SEVERAL = f"baseline, {ROWS} texts"
 INT8 = "baseline, weights in int8"
+BYTES_OF_FP32 = 4  # for one of int8
 
 
 def generation(
@@ -98,7 +99,12 @@ def generating(params: Params, device: torch.device) -> dict[str, Any]:
             * sum(2 * ROWS * each.numel() for each in read_weights(baseline))
             / product_rate(device, torch.float32),
         },
-        "int8": None if int8 is None else {"seconds": median(int8)},
+        "int8": None
+        if int8 is None
+        else {
+            "seconds": median(int8),
+            "of_limit": median(a / b for a, b in zip(limits, int8, strict=True)) / BYTES_OF_FP32,
+        },
         "recomputed": compared(in_turn(both, 2, "recomputed generation"), "cached"),
     }
 
@@ -129,7 +135,15 @@ def generating_table(figures: dict[str, Any]) -> list[str]:
         f" {1e3 * limit['seconds'] / tokens:.2f} ms, {limit['bytes_per_second'] / 1e9:.1f} GB/s."
         f" {rows} texts at once: {rows * rate:,.0f} tokens/s, {times:.1f} times those of one"
         + (f", {share} of what the rate of a matrix product here allows." if share else ".")
-        + (f" With weights in int8: {tokens / int8['seconds']:.0f} tokens/s." if int8 else "")
+        + (f" With weights in int8: {_in_int8(int8, tokens)}" if int8 else "")
         + f" Recomputing the window at each step takes"
         f" {figures['recomputed']['recomputed']['ratio']:.1f} times as long.",
     ]
+
+
+def _in_int8(figures: dict[str, float], tokens: int) -> str:
+    """The speed; figures that are kept from before there was a limit have none."""
+    rate = f"{tokens / figures['seconds']:.0f} tokens/s"
+    if "of_limit" not in figures:
+        return f"{rate}."
+    return f"{rate}, {figures['of_limit']:.0%} of what reading their bytes as fast would give."

@@ -105,6 +105,7 @@ def of_limit(
     device: torch.device,
     dtype: torch.dtype | None,
     sequences: int,
+    vocab_size: int = GPT2_VOCABULARY,
 ) -> dict[str, float]:
     """By arm, how near a step comes to the seconds that its matrix products alone would take.
 
@@ -114,11 +115,12 @@ def of_limit(
         device: where they were measured; the rate of a large product is measured there now.
         dtype: of that product, see `product_rate`.
         sequences: of a step.
+        vocab_size: of the models.
     """
     rate, tokens = product_rate(device, dtype), sequences * params.model.context_length
 
     def flops(arm: str) -> int:
-        return 3 * flops_per_token(model_config(params, arm, GPT2_VOCABULARY))
+        return 3 * flops_per_token(model_config(params, arm, vocab_size))
 
     return {arm: flops(arm) * tokens / rate / each for arm, each in seconds.items()}
 
@@ -129,11 +131,17 @@ def arms_table(figures: dict[str, Any]) -> list[str]:
         f"## One training step: {figures['sequences']} x 512 tokens, {figures['precision']},"
         f" {figures['rounds']} rounds",
         "",
+        *_by_arm(figures["arms"]),
+    ]
+
+
+def _by_arm(entries: dict[str, dict[str, float]]) -> list[str]:
+    return [
         "| arm | seconds | ratio to the baseline | share of the limit |",
         "|---|---|---|---|",
         *(
-            f"| {arm} | {entry['seconds']:.3f} | {entry['ratio']:.3f} | {_share(entry)} |"
-            for arm, entry in figures["arms"].items()
+            f"| {arm} | {each['seconds']:.3f} | {each['ratio']:.3f} | {_share(each)} |"
+            for arm, each in entries.items()
         ),
         "",
         "`plain` is the baseline without the width that restores the number of parameters.",
@@ -142,32 +150,21 @@ def arms_table(figures: dict[str, Any]) -> list[str]:
     ]
 
 
-def _by_arm(entries: dict[str, dict[str, float]]) -> list[str]:
-    return [
-        "| arm | seconds | ratio to the baseline |",
-        "|---|---|---|",
-        *(
-            f"| {arm} | {each['seconds']:.3f} | {each['ratio']:.3f} |"
-            for arm, each in entries.items()
-        ),
-        "",
-        "`plain` is the baseline without the width that restores the number of parameters.",
-    ]
-
-
 def mechanisms(params: Params, device: torch.device) -> dict[str, Any]:
     """One training step of every mechanism and rival, as a run of `params` takes it."""
-    sequences = params.train.micro_batch_size
-    timed = {
-        arm: training_step(params, arm, device, sequences, params.tokenizer.vocab_size)
-        for arm in params.arms
-    }
+    sequences, vocabulary = params.train.micro_batch_size, params.tokenizer.vocab_size
+    timed = {arm: training_step(params, arm, device, sequences, vocabulary) for arm in params.arms}
     threads = torch.get_num_threads()
     torch.set_num_threads(params.train.threads)
+    dtype = torch.float32 if params.train.precision == "fp32" else None
     try:
-        seconds = in_turn(timed, MECHANISM_ROUNDS, "step of each mechanism")
+        figures = compared(in_turn(timed, MECHANISM_ROUNDS, "step of each mechanism"), "baseline")
+        seconds = {arm: entry["seconds"] for arm, entry in figures.items()}
+        shares = of_limit(params, seconds, device, dtype, sequences, vocabulary)
     finally:
         torch.set_num_threads(threads)
+    for arm, share in shares.items():
+        figures[arm]["of_limit"] = share
     return {
         "sequences": sequences,
         "context_length": params.model.context_length,
@@ -176,7 +173,7 @@ def mechanisms(params: Params, device: torch.device) -> dict[str, Any]:
         "precision": params.train.precision,
         "threads": params.train.threads,
         "rounds": MECHANISM_ROUNDS,
-        "arms": compared(seconds, "baseline"),
+        "arms": figures,
     }
 
 
@@ -318,6 +315,9 @@ def whole_steps(params: Params, device: torch.device) -> dict[str, dict[str, dic
         }
         memory = {arm: peak_bytes(step, device) for arm, step in steps.items()}
         figures[setting] = compared(in_turn(steps, ROUNDS, f"step, {setting}"), "baseline")
+        seconds = {arm: entry["seconds"] for arm, entry in figures[setting].items()}
+        for arm, share in of_limit(params, seconds, device, None, GPU_SEQUENCES).items():
+            figures[setting][arm]["of_limit"] = share
         for arm, entry in figures[setting].items():
             tokens = GPU_SEQUENCES * params.model.context_length
             entry["tokens_per_second"] = tokens / entry["seconds"]
@@ -330,17 +330,20 @@ def whole_step_table(figures: dict[str, dict[str, dict[str, float]]]) -> list[st
     lines = [
         f"## Whole steps on a GPU: {GPU_SEQUENCES} x 512 tokens",
         "",
-        "| setting | arm | ms | tokens/s | ratio to the baseline | memory | an epoch |",
-        "|---|---|---|---|---|---|---|",
+        "| setting | arm | ms | tokens/s | ratio to the baseline | share of the limit | memory |"
+        " an epoch |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for setting, of_arms in figures.items():
         for arm, entry in of_arms.items():
             rate = entry["tokens_per_second"]
             lines.append(
                 f"| {setting} | {arm} | {entry['seconds'] * 1e3:.1f} | {rate:,.0f} |"
-                f" {entry['ratio']:.3f} | {entry['peak_bytes'] / 2**30:.1f} GiB |"
+                f" {entry['ratio']:.3f} | {_share(entry)} | {entry['peak_bytes'] / 2**30:.1f} GiB |"
                 f" {EPOCH_TOKENS / rate / 60:.1f} min |"
             )
-    if not figures:
+    if figures:
+        lines += ["", LIMIT]
+    else:
         lines += ["", "This machine has no GPU: nothing was measured, and nothing is guessed."]
     return lines

@@ -76,9 +76,10 @@ def test_without_a_gpu_the_whole_steps_stay_empty() -> None:
 
 def test_whole_steps_name_speed_and_overhead() -> None:
     entry = {"seconds": 0.01, "ratio": 1.02, "tokens_per_second": 3.2768e6, "peak_bytes": 2**31}
+    entry["of_limit"] = 0.25
     lines = benchmark_training.whole_step_table({"eager": {"ncn": entry}})
     (line,) = [each for each in lines if "ncn" in each]
-    assert line == "| eager | ncn | 10.0 | 3,276,800 | 1.020 | 2.0 GiB | 2.6 min |"
+    assert line == "| eager | ncn | 10.0 | 3,276,800 | 1.020 | 25% | 2.0 GiB | 2.6 min |"
 
 
 @pytest.mark.parametrize("one_token", [True, False])
@@ -154,6 +155,7 @@ def test_generation_is_beside_a_pass_over_every_weight() -> None:
         "arms": {"baseline": arm},
         "limit": {"seconds": 1.024, "bytes_per_second": 17.6e9},
         "several": {"rows": 32, "seconds": 4.096, "limit_seconds": 3.072},
+        "int8": {"seconds": 0.512, "of_limit": 0.5},
         "recomputed": {"recomputed": {"ratio": 10.0}},
     }
     text = "\n".join(generating_table(figures))
@@ -161,6 +163,7 @@ def test_generation_is_beside_a_pass_over_every_weight() -> None:
     said = "4.00 ms, 17.6 GB/s. 32 texts at once: 2,000 tokens/s, 10.0 times those of one,"
     assert said in text
     assert "75% of what the rate of a matrix product here allows" in text
+    assert "int8: 500 tokens/s, 50% of what reading their bytes as fast would give" in text
     del figures["limit"]  # as kept in metrics/ from before there was one
     assert "an older form" in "\n".join(generating_table(figures))
 
@@ -198,16 +201,18 @@ def test_skipping_is_timed_beside_the_same_pass_with_all(
         assert (row["batch"], row["way"], row["form"]) == (batch, way, form)
         assert row["share"] == pytest.approx(share, abs=0.01)
         assert min(row["seconds"], row["plain"], row["ratio"]) > 0
+        assert 0 < row["at_best"] <= 1 - 0.1 * share  # of the passes, the branches are a part
+        assert (row["at_best"] == 1) == (share == 0)
     assert benchmark_skipping.skipping(tiny, torch.device("cuda")) == {}
 
 
 def test_a_share_that_takes_longer_is_said_to_lose() -> None:
-    row = {"way": "whole text", "batch": 32, "form": "feed_forward", "share": 0.5}
+    row = {"way": "whole text", "batch": 32, "form": "feed_forward", "share": 0.5, "at_best": 0.7}
     slow = row | {"seconds": 0.011, "plain": 0.010, "ratio": 1.1}
     rows = [slow, slow | {"seconds": 0.008, "ratio": 0.8}]
     figures = {"arm": "ncn_causal", "length": 256, "steps": 32, "first": 16, "rows": rows}
     lines = benchmark_skipping.skipping_table(figures)
     start = "| whole text | 32 | feed-forward | 50% |"
-    assert f"{start} 11.0 | 10.0 | 1.100 | loses 10% |" in lines
-    assert f"{start} 8.0 | 10.0 | 0.800 | saves 20% |" in lines
+    assert f"{start} 11.0 | 10.0 | 1.100 | 0.700 | loses 10% |" in lines
+    assert f"{start} 8.0 | 10.0 | 0.800 | 0.700 | saves 20% |" in lines
     assert "no GPU" in "\n".join(benchmark_skipping.skipping_table({}))
