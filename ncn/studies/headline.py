@@ -1,33 +1,48 @@
 """What the studies found, for the README: made from what is frozen, and from nothing else."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ncn.common.paths import COMPARISON, SCALING, STUDIES
+from ncn.analysis.verdict import Side, verdict_of
+from ncn.common.paths import COMPARISON, SCALING, STUDIES, SUMMARY
 from ncn.settings.yaml12 import parse_yaml
 
 Read = Callable[[Path], str | None]  # the text of a file of the project; None where there is none
+
+SIDES: dict[Side, str] = {
+    "better": "lower",
+    "worse": "higher",
+    "open": "not distinguishable",
+}
 
 NOTHING = "No study has been run yet: `python -m ncn study list` shows what is planned.\n"
 
 
 def headline(read: Read) -> str:
-    """The endpoint that each study declared, a line a size, and what is to be said of it by size.
+    """The endpoint that each study declared, in words and a line a size, and what is to be said of
+    it by size.
 
     Every arm, and the words on each size, are in the study's own `result.md`.
     """
     studies = json.loads(read(SCALING) or "{}")
     if not studies:
         return NOTHING
-    rows, sentences, every = [], [], []
+    answers, rows, sentences, every = [], [], [], []
     for name, found in studies.items():
+        sides = dict[str, dict[str, Side]]()
         for size in found["sizes"]:
-            comparison = json.loads(read(STUDIES / name / size / COMPARISON) or "{}")
+            folder = STUDIES / name / size
+            comparison, summary = (
+                json.loads(read(folder / path) or "{}") for path in (COMPARISON, SUMMARY)
+            )
             rows += _rows(name, size, found, comparison)
+            for other, side in _sides(comparison, summary):
+                sides.setdefault(other, {})[size] = side
+        if first := comparison["primary"]:
+            answers.append(f"`{name}`, loss of `{first}`: {_counted(sides)}.")
         if len(found["sizes"]) > 1:
-            first = comparison["primary"]
             told = [words for words in found["in_words"] if words.startswith(f"{first}:")]
             sentences += [f"`{name}`, by size: {words}" for words in told]
         planned = (parse_yaml(read(STUDIES / name / "profile.yaml") or "") or {}).get("sizes") or {}
@@ -36,6 +51,8 @@ def headline(read: Read) -> str:
         every.append(f"[{name}]({STUDIES / name / 'result.md'})")
     return "\n".join(
         [
+            *(f"- {answer}" for answer in answers),
+            "",
             "| study | size | parameters | tokens | arm | loss − baseline's (nats a token) [95 %] |"
             " p, Holm |",
             "|---|---|---|---|---|---|---|",
@@ -47,6 +64,31 @@ def headline(read: Read) -> str:
             "",
         ]
     )
+
+
+def _sides(comparison: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[tuple[str, Side]]:
+    """On which side of the baseline, and of the reference where there is one, the endpoint is."""
+    first, reference = comparison["primary"], comparison.get("reference")
+    others: list[str] = ["baseline"] if reference is None else ["baseline", reference]
+    for other in others:
+        verdict = verdict_of(first, summary, comparison, to_reference=other == reference)
+        if verdict is not None:
+            yield other, "open" if verdict.n_seeds < 2 else verdict.side
+
+
+def _counted(sides: Mapping[str, Mapping[str, Side]]) -> str:
+    """Of each other arm, the sizes at which the endpoint is lower or higher."""
+    words = []
+    for other, by_size in sides.items():
+        at = {side: [size for size, each in by_size.items() if each == side] for side in SIDES}
+        told = [f"{SIDES[side]} at {_listed(sizes)}" for side, sizes in at.items() if sizes]
+        words.append(f"beside `{other}` {', '.join(told)}")
+    return "; ".join(words)
+
+
+def _listed(sizes: Sequence[str]) -> str:
+    *first, last = sizes
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _rows(

@@ -1,23 +1,34 @@
 """What the README says of studies: only what is frozen, and which sizes are not."""
 
+import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ncn.analysis.scaling import in_words, scaling
-from ncn.common.paths import COMPARISON, SCALING, STUDIES
+from ncn.common.paths import COMPARISON, SCALING, STUDIES, SUMMARY
 from ncn.studies.headline import NOTHING, headline
 from tests.analysis.test_scaling import planted
 
 
-def files(sizes: list[dict[str, Any]]) -> dict[Path, str]:
-    """A study of which these sizes are frozen, and one, xl, that is only planned."""
+def files(sizes: list[dict[str, Any]], seeds: Sequence[int] = (1, 2)) -> dict[Path, str]:
+    """A study of which these sizes are frozen, and one, xxl, that is only planned."""
     found = scaling(sizes, 1)
     made = {SCALING: json.dumps({"trial": found | {"in_words": in_words(found)}})}
-    each = {"delta_loss": [-0.0321, -0.0456, -0.0186], "p_holm": 0.0123}
-    comparison = {"primary": "ncn", "differences": {"other": each, "ncn": each}}
-    for size in sizes:
-        made[STUDIES / "trial" / size["size"] / COMPARISON] = json.dumps(comparison)
+    lower = {"delta_loss": [-0.0321, -0.0456, -0.0186], "delta_ppl": [-0.3, -0.4, -0.2]}
+    higher = {key: [-value, -high, -low] for key, (value, low, high) in lower.items()}
+    open_ = {"delta_loss": [0.01, -0.02, 0.03], "delta_ppl": [0.1, -0.2, 0.3]}
+    for size, other in zip(sizes, itertools.cycle([open_, higher, open_]), strict=False):
+        each = lower | {"p_holm": 0.0123, "to_reference": other | {"p_holm": 0.02}}
+        comparison = {
+            "primary": "ncn", "reference": "static", "seeds": seeds,
+            "differences": {"other": each, "ncn": each},
+            "arms": {"ncn": {"scores": {"causal": {}}}},
+        }  # fmt: skip
+        folder = STUDIES / "trial" / size["size"]
+        made[folder / COMPARISON] = json.dumps(comparison)
+        made[folder / SUMMARY] = json.dumps({"ncn": {"future_leak": 0.0}})
     made[STUDIES / "trial" / "profile.yaml"] = "sizes: {s: {}, m: {}, l: {}, xxl: {}}"
     return made
 
@@ -38,3 +49,17 @@ def test_one_size_says_nothing_of_size_and_no_study_nothing_at_all() -> None:
     assert "by size" not in headline(files(planted(-0.05)[:1]).get)
     assert headline({}.get) == NOTHING
     assert headline({SCALING: "{}"}.get) == NOTHING
+
+
+def test_it_begins_with_what_was_found_beside_the_baseline_and_beside_the_reference() -> None:
+    sizes = planted(-0.05)[:3]
+    first, *_ = headline(files(sizes).get).splitlines()
+    assert first == (
+        "- `trial`, loss of `ncn`: beside `baseline` lower at s, m and l; beside `static` higher at"
+        " m, not distinguishable at s and l."
+    )
+    first, *_ = headline(files(sizes, seeds=(1,)).get).splitlines()
+    assert first == (
+        "- `trial`, loss of `ncn`: beside `baseline` not distinguishable at s, m and l; beside"
+        " `static` not distinguishable at s, m and l."
+    )
