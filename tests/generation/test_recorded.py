@@ -1,7 +1,10 @@
 """One token more on a GPU: the model's pass for any place, played back. A CPU plays it as it is."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncn.corpus.conditions import NO_CONDITIONS
 from ncn.generation import decoding
@@ -13,9 +16,27 @@ from ncn.settings import Params
 from tests.conftest import special
 from tests.generation.saved import lively
 from tests.generation.test_decoding import ARMS
+from tests.generation.test_one_token import OTHERS
 from tests.model.test_language_model import shaken, tokens
 
-ANY = [arm for arm in ARMS if arm.id not in ("entropy", "recurrent, seeing")]
+FURTHER = [
+    *(arm for arm in OTHERS if not arm.get("attention_entropy")),
+    {"controller": "none", "modulator": "transponder"},
+    {"controller": "none", "experts": 2, "experts_per_token": 1},
+    {"salience": "causal", "signals": ["gain", "router"], "experts": 2, "experts_per_token": 1},
+]
+ANY = [
+    *(arm for arm in ARMS if arm.id not in ("entropy", "recurrent, seeing")),
+    *(pytest.param(arm, None, id=str(list(arm.values()))) for arm in FURTHER),
+]
+# They bring a value to the host, make one there, or a shape that depends on values.
+OF_THE_HOST = {
+    f"aten::{name}"
+    for name in (
+        "_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2",
+        "unique_dim", "repeat_interleave", "lift_fresh", "bincount",
+    )
+}  # fmt: skip
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
@@ -56,14 +77,51 @@ def test_its_logits_are_the_models(
     assert cache.length == 40
 
 
+class Operators(TorchDispatchMode):
+    """Notes every operator that is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.called.add(func.overloadpacket._qualified_op_name)
+        return func(*args, **kwargs or {})
+
+
 @pytest.mark.parametrize(("settings", "salience"), ANY)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_host_neither_waits_nor_copies_in_the_pass(
+    tiny: Params, settings: dict[str, str], salience: str | None, batch: int
+) -> None:
+    """Which a graph could not be recorded of."""
+    text, model = tokens(batch, 20), shaken(special(tiny, **settings))
+    cache = model.make_cache(batch)
+    with torch.inference_mode():
+        model.next_logits(text[:, :17], salience, cache)
+        reader = Recorded(model, cache, batch)
+        reader.next_logits(text[:, 17:18], salience, NO_CONDITIONS)
+        assert reader._play is not None
+        with Operators() as seen:
+            reader._play()
+    assert {"aten::bmm", "aten::index_copy_"} <= seen.called
+    assert not seen.called & OF_THE_HOST
+
+
+def test_a_pass_that_waits_would_be_seen() -> None:
+    with Operators() as seen:
+        torch.ones(3)[torch.tensor([True, False, True])].sum().item()
+    assert {"aten::_local_scalar_dense", "aten::lift_fresh"} <= seen.called
+
+
+@pytest.mark.parametrize(("settings", "salience"), ARMS[:3])
 def test_texts_are_those_of_the_model_far_past_the_context(
     tiny: Params, settings: dict[str, str], salience: str | None, here: list[Recorded]
 ) -> None:
     model, prompts = lively(special(tiny, **settings)), tokens(2, 9)
-    quick = generate(model, prompts, 200, 0.0, salience=salience)
+    quick = generate(model, prompts, 120, 0.0, salience=salience)
     assert len(here) == 1
-    assert torch.equal(quick, generate(model, prompts, 200, 0.0, salience=salience, cached=False))
+    assert torch.equal(quick, generate(model, prompts, 120, 0.0, salience=salience, cached=False))
 
 
 @pytest.mark.parametrize("refresh", [EveryTokens(3), AboveEntropy(2.0)])
