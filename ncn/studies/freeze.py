@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ncn.common.errors import InputError
 from ncn.common.files import as_written, read_json, replacing_directory, write_json, write_text
 from ncn.common.nested import differences
 from ncn.common.paths import (
+    ADAPTATION,
     BENCHMARK,
     COMPARISON,
     FIGURES,
@@ -112,6 +114,7 @@ def _frozen(folder: Path, size: str) -> list[str]:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     lines += _ranked(folder)
+    lines += _adapted(folder)
     lines += ["", *(f"- {words}" for words in comparison["in_words"].values())]
     if (folder / ROBUSTNESS).exists():
         counted = read_json(folder / ROBUSTNESS)["in_words"]
@@ -151,6 +154,31 @@ def _ranked(folder: Path) -> list[str]:
     return [*lines, "", *(f"- {each}" for each in words)]
 
 
+def _adapted(folder: Path) -> list[str]:
+    """What a second phase of training did, where there was one (docs/adaptation.md)."""
+    path = folder / ADAPTATION
+    arms = read_json(path).get("arms", {}) if path.exists() else {}  # sizes frozen before it was
+    if not arms:
+        return []
+    lines = [
+        "",
+        "Trained again on a second text, in nats a token [95 % over seeds]: what of the first was"
+        " forgotten, what of the second learned, and the difference of both to the baseline's under"
+        " the same method.",
+        "",
+        "| arm and method | trained parameters | forgotten | learned | forgotten − baseline's |"
+        " learned − baseline's |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, each in arms.items():
+        cells = [f"`{name}`", f"{each['trained_parameters']:,}"]
+        for found in (each, each.get("to_baseline")):
+            for effect in ("forgotten", "learned"):
+                cells.append("–" if found is None else _interval(found[effect]))
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def _verdict(verdict: Verdict | None) -> list[str]:
     """The cells of a difference: it with its interval, and its p."""
     if verdict is None:
@@ -158,9 +186,12 @@ def _verdict(verdict: Verdict | None) -> list[str]:
     return [_interval([*verdict.loss]), "–" if verdict.p is None else f"{verdict.p:.2g}"]
 
 
-def _interval(ends: list[float]) -> str:
-    value, low, high = ends
-    return f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
+def _interval(ends: Sequence[float | None]) -> str:
+    """A difference with its interval; one seed has none."""
+    value, *sides = ends
+    return f"{value:+.4f}" + (
+        "" if None in sides else f" [{', '.join(f'{side:+.4f}' for side in sides)}]"
+    )
 
 
 def write_result(study: Study) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ncn.analysis.verdict import Side, verdict_of
-from ncn.common.paths import COMPARISON, SCALING, STUDIES, SUMMARY
+from ncn.common.paths import ADAPTATION, COMPARISON, SCALING, STUDIES, SUMMARY, adapted_name
+from ncn.settings import BASELINE
 from ncn.settings.yaml12 import parse_yaml
+from ncn.studies.plan import WHOLE
 
 Read = Callable[[Path], str | None]  # the text of a file of the project; None where there is none
 
@@ -42,6 +44,7 @@ def headline(read: Read) -> str:
                 sides.setdefault(other, {})[size] = side
         if first := comparison["primary"]:
             answers.append(f"`{name}`, loss of `{first}`: {_counted(sides)}.")
+            answers += _forgotten(name, first, json.loads(read(folder / ADAPTATION) or "{}"))
         if len(found["sizes"]) > 1:
             told = [words for words in found["in_words"] if words.startswith(f"{first}:")]
             sentences += [f"`{name}`, by size: {words}" for words in told]
@@ -69,7 +72,7 @@ def headline(read: Read) -> str:
 def _sides(comparison: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[tuple[str, Side]]:
     """On which side of the baseline, and of the reference where there is one, the endpoint is."""
     first, reference = comparison["primary"], comparison.get("reference")
-    others: list[str] = ["baseline"] if reference is None else ["baseline", reference]
+    others: list[str] = [BASELINE] if reference is None else [BASELINE, reference]
     for other in others:
         verdict = verdict_of(first, summary, comparison, to_reference=other == reference)
         if verdict is not None:
@@ -81,14 +84,30 @@ def _counted(sides: Mapping[str, Mapping[str, Side]]) -> str:
     words = []
     for other, by_size in sides.items():
         at = {side: [size for size, each in by_size.items() if each == side] for side in SIDES}
-        told = [f"{SIDES[side]} at {_listed(sizes)}" for side, sizes in at.items() if sizes]
+        told = [f"{SIDES[side]}{_listed(sizes)}" for side, sizes in at.items() if sizes]
         words.append(f"beside `{other}` {', '.join(told)}")
     return "; ".join(words)
 
 
 def _listed(sizes: Sequence[str]) -> str:
+    """Where: nothing to be said of a study of one size without a name."""
     *first, last = sizes
-    return f"{', '.join(first)} and {last}" if first else last
+    if last == WHOLE:
+        return ""
+    return f" at {', '.join(first)} and {last}" if first else f" at {last}"
+
+
+def _forgotten(name: str, arm: str, adaptation: Mapping[str, Any]) -> Iterator[str]:
+    """Whether the arm forgets less than the baseline under a second training, where one was."""
+    mine = adaptation.get("arms", {}).get(adapted_name(arm, "full"), {}).get("to_baseline")
+    if mine is None or None in mine["forgotten"]:
+        return
+    value, low, high = mine["forgotten"]
+    side = SIDES["better" if high < 0 else "worse" if low > 0 else "open"]
+    yield (
+        f"`{name}`, what `{arm}` forgets of its text under a second training, beside `{BASELINE}`:"
+        f" {side} ({value:+.4f} nats a token, 95 % interval {low:+.4f} to {high:+.4f})."
+    )
 
 
 def _rows(

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ncn.analysis.adaptation import adaptation
 from ncn.analysis.scaling import in_words, scaling
-from ncn.common.paths import COMPARISON, SCALING, STUDIES, SUMMARY
+from ncn.common.paths import ADAPTATION, COMPARISON, SCALING, STUDIES, SUMMARY
 from ncn.studies.headline import NOTHING, headline
+from ncn.studies.plan import WHOLE
+from tests.analysis.test_adaptation import run
 from tests.analysis.test_scaling import planted
 
 
@@ -63,3 +66,22 @@ def test_it_begins_with_what_was_found_beside_the_baseline_and_beside_the_refere
         "- `trial`, loss of `ncn`: beside `baseline` not distinguishable at s, m and l; beside"
         " `static` not distinguishable at s, m and l."
     )
+
+
+def test_a_second_training_is_told_and_a_study_without_sizes_names_none() -> None:
+    [size] = planted(-0.05)[:1]
+    made = files([size | {"size": WHOLE}])
+    runs = [run("baseline", "full", seed, 0.5, 1.5) for seed in (1, 2, 3)]
+    runs += [run("ncn", "full", seed, 0.4 + 0.01 * seed, 1.5) for seed in (1, 2, 3)]
+    made[STUDIES / "trial" / WHOLE / ADAPTATION] = json.dumps(adaptation(runs))
+    first, second, *_ = headline(made.get).splitlines()
+    assert first == (
+        "- `trial`, loss of `ncn`: beside `baseline` lower; beside `static` not distinguishable."
+    )
+    assert second == (
+        "- `trial`, what `ncn` forgets of its text under a second training, beside `baseline`:"
+        " lower (-0.0800 nats a token, 95 % interval -0.1048 to -0.0552)."
+    )
+    one_seed = adaptation([each for each in runs if each["seed"] == 1])
+    made[STUDIES / "trial" / WHOLE / ADAPTATION] = json.dumps(one_seed)
+    assert "second training" not in headline(made.get)

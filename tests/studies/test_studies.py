@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from yaml import AliasEvent, parse
 
 from ncn.common.errors import InputError
+from ncn.common.paths import ADAPTATION
 from ncn.settings import Params
 from ncn.settings.values import validated
 from ncn.studies import queue
@@ -177,12 +178,20 @@ def test_a_size_that_ran_is_kept_whole_beside_its_plan(git: Run) -> None:
     os.utime(task / f"{made}.out", (queued + 5400, queued + 5400))
     folder = freeze(study, "s")
     assert folder == Path("studies/tiny/s")
+    assert "Trained again" not in in_markdown(study)  # nothing was
     assert not (folder / "metrics/scaling.json").exists()  # of all studies, not of this size
     assert (folder / "plots/report.html").read_text() == "page"
     machine = json.loads((folder / "machine.json").read_text())
     assert machine["commit"] == commit
     assert machine["hours"] == 1.5
+    effects = {"forgotten": [0.3, 0.1, 0.5], "learned": [1.0, None, None]}
+    entry = {"trained_parameters": 4606, **effects, "to_baseline": effects}
+    adapted = {"arms": {"baseline-full": {**entry, "to_baseline": None}, "static-full": entry}}
+    (folder / ADAPTATION).write_text(json.dumps(adapted))
     text = in_markdown(study)
+    shown = "+0.3000 [+0.1000, +0.5000] | +1.0000"
+    assert f"| `static-full` | 4,606 | {shown} | {shown} |" in text
+    assert f"| `baseline-full` | 4,606 | {shown} | – | – |" in text
     assert "| `static` | 1,001 | 0.004 | 1.5000 (sd 0.0100) | -0.1000 [-0.2000, +0.0500] |" in text
     assert "As planned." in text
     assert "## Size m\n\nNot run yet." in text
