@@ -18,15 +18,19 @@ metrics/robustness.json, written by `robustness`:
         without_one_seed          nats a token: the lowest and highest mean when a seed is left out;
                                   null with one seed
         seed_sd                   of the difference over seeds, nats a token; null with one seed
-    over_fitting.ARM              of the baseline too, from the logs, means over seeds, nats a token
-        rise                      of the validation loss from its lowest to its last
-        gap                       of the last validation loss above the training loss at the end
+    over_fitting.ARM              of the baseline too, means over seeds, nats a token; null where
+                                  none of its runs was validated
+        rise                      of the logged validation loss from its lowest to its last
+        training_loss             at the end, of the last tenth of the steps
+        gap                       of the scored loss, as trained, above that. The validation loss of
+                                  the logs is of a few rows, which may be easier than the others
     in_words                      the same in sentences
 
 No view is tested: they ask whether one answer depends on how it is counted.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,7 +69,7 @@ def robustness(
         near_duplicate: a cluster is one from this share on.
         ngram: tokens.
         bytes_per_token: of the validation part.
-        fitted: what `over_fitting` finds of each arm.
+        fitted: what `over_fitting` finds in the logs of each arm.
         margin: nats a token; a smaller rise counts as none.
         resamples: of the bootstrap.
         seed: of the resampling.
@@ -91,34 +95,47 @@ def robustness(
             "tenths": np.quantile(known, QUANTILES).tolist() if len(known) else None,
         },
         "arms": arms,
-        "over_fitting": dict(fitted),
+        "over_fitting": {
+            arm: beside_scored(
+                fitted[arm],
+                float(mean_loss_over(mine.sums["as_trained"], mine.tokens).mean()),
+            )
+            for arm, mine in scores.items()
+        },
     }
     return found | {"in_words": in_words(found, margin)}
 
 
-def read_over_fitting(runs: Sequence[str]) -> dict[str, float] | None:
-    """See `over_fitting`, of the runs of these names.
+def read_over_fitting(runs: Sequence[str], folder: Path = Path()) -> dict[str, float] | None:
+    """See `over_fitting`, of the runs of these names, of the project in `folder`.
 
     Raises:
         InputError: a log of theirs is missing, or not what training writes.
     """
-    with as_written("plots/train"):
-        return over_fitting([read_tsv(training_log(run)) for run in runs])
+    with as_written(folder / "plots/train"):
+        return over_fitting([read_tsv(folder / training_log(run)) for run in runs])
 
 
 def over_fitting(runs: Sequence[Sequence[Mapping[str, str]]]) -> dict[str, float] | None:
     """What the logs of an arm's runs, a table each, show of it; None where none was validated."""
-    rises, gaps = [], []
+    rises, training = [], []
     for rows in runs:
         validated = [float(row["val_loss"]) for row in rows if row["val_loss"]]
         if not validated:
             continue
         end = rows[-max(1, round(END * len(rows))) :]
         rises.append(validated[-1] - min(validated))
-        gaps.append(validated[-1] - float(np.mean([float(row["loss"]) for row in end])))
+        training.append(float(np.mean([float(row["loss"]) for row in end])))
     if not rises:
         return None
-    return {"rise": float(np.mean(rises)), "gap": float(np.mean(gaps))}
+    return {"rise": float(np.mean(rises)), "training_loss": float(np.mean(training))}
+
+
+def beside_scored(fitted: Mapping[str, float] | None, as_trained: float) -> dict[str, float] | None:
+    """What the logs show, with the gap to the loss as trained, of all that is scored."""
+    if fitted is None:
+        return None
+    return {**fitted, "gap": as_trained - fitted["training_loss"]}
 
 
 def _views(
@@ -169,30 +186,53 @@ def in_words(found: Mapping[str, Any], margin: float) -> list[str]:
     ]
     for arm, each in found["arms"].items():
         views = each["views"]
-        told = [f"{view} {_interval(views[view])}" for view in (TOKEN, STORY, NEW) if views[view]]
+        told = [
+            f"{view} {_interval(views[view])}{' bits a byte' * (view == BYTE)}"
+            for view in VIEWS
+            if views[view]
+        ]
         text = f"{arm} - {BASELINE}, nats a token: {'; '.join(told)}"
         if ends := each["without_one_seed"]:
-            text += f"; with any one seed left out {ends[0]:+.4f} to {ends[1]:+.4f}"
+            text += (
+                f"; with any one seed left out {ends[0]:+.4f} to {ends[1]:+.4f}, sd over seeds"
+                f" {each['seed_sd']:.4f}"
+            )
         held = {np.sign(views[view][0]) for view in VIEWS if views[view]}
         if ends:
             held |= {np.sign(end) for end in ends}
         depends = "does not depend" if len(held) == 1 else "depends"
         sentences.append(f"{text}. Its side {depends} on the view.")
     known = {arm: each for arm, each in found["over_fitting"].items() if each}
+    return [*sentences, *_over_fitting_in_words(known, margin)]
+
+
+def _over_fitting_in_words(known: Mapping[str, Mapping[str, float]], margin: float) -> list[str]:
+    """Whether any arm grew worse on new text, and how much better each fits what it trained on."""
+    if not known:
+        return []
     risen = {arm: each["rise"] for arm, each in known.items() if each["rise"] > margin}
     if risen:
         by = ", ".join(f"{arm} {rise:.4f}" for arm, rise in risen.items())
-        sentences.append(
+        first = (
             f"Over-fitting: at the end the validation loss is above its lowest, by (nats) {by};"
             " what these arms differ by is about that too."
         )
-    elif known:
-        gaps = [each["gap"] for each in known.values()]
-        sentences.append(
-            f"No arm's validation loss ends more than {margin:g} nats above its lowest. It ends"
-            f" {min(gaps):+.4f} to {max(gaps):+.4f} nats from the training loss."
-        )
-    return sentences
+    else:
+        first = f"No arm's validation loss ends more than {margin:g} nats above its lowest."
+    gaps = ", ".join(f"{arm} {each['gap']:+.4f}" for arm, each in known.items())
+    text = f"{first} The scored loss, as trained, is above the training loss at the end by {gaps}"
+    if base := known.get(BASELINE):
+        apart = [
+            f"{arm} {each['training_loss'] - base['training_loss']:+.4f}"
+            for arm, each in known.items()
+            if arm != BASELINE
+        ]
+        if apart:
+            text += f"; the training losses less the baseline's: {', '.join(apart)}"
+    return [
+        f"{text}. An arm that gains by over-fitting less has its gain in the first of the two, and"
+        " not in the second."
+    ]
 
 
 def _interval(ends: Sequence[float]) -> str:

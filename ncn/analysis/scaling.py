@@ -10,6 +10,7 @@ sizes, and `in_words`; plots/scaling.tsv the points of all, one a line.
                                   training_flops (3 x forward), loss (mean over seeds), sd, seeds
         law                       L = a + b N^-c, N parameters: a, b, c, at_target, each [value,
                                   low, high]; at_bound, the share of resamples that determine none;
+                                  unidentified, why the sizes leave open which law it is, or [];
                                   curve, for a figure: n, loss, low, high; or null
         no_law                    why there is none, or null
     differences.ARM               of each arm but the baseline, arm - baseline, nats a token
@@ -22,8 +23,8 @@ sizes, and `in_words`; plots/scaling.tsv the points of all, one a line.
         no_slope                  why there is none, or null
 
 Intervals are 95 %, over seeds alone: see `ncn.analysis.size_fits`. Those of a law hold a planted
-one in nine of ten cases (four sizes, three or five seeds), those of a line in 19 of 20. Sizes with
-fewer than three seeds are shown and not fitted.
+one in nine of ten cases (three or four sizes, three or five seeds), those of a line in 19 of 20.
+Sizes with fewer than three seeds are shown and not fitted.
 """
 
 import math
@@ -201,6 +202,7 @@ def _of_arm(arm: str, sizes: Sequence[Size], seed: int, resamples: int) -> dict[
     at_target = [float(each[0]) for each in law.loss(np.array([float(TARGET)]))]
     fitted: dict[str, Any] = {name: list(law.interval(name)) for name in ("a", "b", "c")}
     fitted |= {"at_target": at_target, "at_bound": law.at_bound}
+    fitted |= {"unidentified": law.unidentified()}
     fitted["curve"] = _curve(grid, loss=loss, low=low, high=high)
     return {"points": points, "law": fitted, "no_law": None}
 
@@ -277,20 +279,33 @@ def in_words(found: Mapping[str, Any]) -> list[str]:
         if each["law"] is None:
             sentences.append(f"{arm}: no power law of its loss: {each['no_law']}.")
             continue
-        law = each["law"]
-        (c, c_low, c_high), (far, far_low, far_high) = law["c"], law["at_target"]
-        sentences.append(
-            f"{arm}: its loss falls as N^-{c:.3f} (95 % interval {c_low:.3f} to {c_high:.3f})"
-            f" towards {law['a'][0]:.3f} nats; at {found['target'] / 1e6:g} M parameters it would"
-            f" be {far:.3f} ({far_low:.3f} to {far_high:.3f})."
-        )
+        sentences.append(f"{arm}: {_law_in_words(each['law'], found['target'])}.")
     if any(each["slope"] for each in found["differences"].values()) and found["beyond"] > 1:
+        tokens = {point["tokens"] for each in found["arms"].values() for point in each["points"]}
         sentences.append(
             f"{found['target'] / 1e6:g} M parameters are {found['beyond']:.1f} times the largest"
-            " size here: the intervals are over seeds and take it for granted that the line, or the"
-            " law, goes on."
+            f" size here, and trained on no more than {max(tokens):,} tokens, as these are: the"
+            " intervals are over seeds and take it for granted that the line, or the law, goes on."
         )
     return sentences
+
+
+def _law_in_words(law: Mapping[str, Any], target: int) -> str:
+    """What the sizes tell of a law, and at the target."""
+    (a, a_low, a_high), (c, c_low, c_high) = law["a"], law["c"]
+    far, far_low, far_high = law["at_target"]
+    if law["unidentified"]:
+        return (
+            "its loss falls with size, by a law that is not identified:"
+            f" {'; '.join(law['unidentified'])}. Exponents of {c_low:.3f} to {c_high:.3f} with"
+            f" offsets of {a_low:.3f} to {a_high:.3f} nats agree with the seeds; such laws would be"
+            f" at {far_low:.3f} to {far_high:.3f} at {target / 1e6:g} M parameters"
+        )
+    return (
+        f"its loss falls as N^-{c:.3f} (95 % interval {c_low:.3f} to {c_high:.3f}) towards"
+        f" {a:.3f} nats ({a_low:.3f} to {a_high:.3f}); at {target / 1e6:g} M parameters it would be"
+        f" {far:.3f} ({far_low:.3f} to {far_high:.3f})"
+    )
 
 
 def _too_few(count: int, what: str) -> str | None:

@@ -17,6 +17,8 @@ from ncn.statistics.sample import student
 # The exponents that are tried: language models lie between 0.05 and 1. Steps of 2 %, far below what
 # seeds leave open.
 EXPONENTS = np.geomspace(0.01, 3, 300)
+NUMBERS = 3  # of a law: a, b, c
+FACTOR = 2  # an exponent that is known less closely than to this is not known
 ENDS = (100 * LEVEL / 2, 100 * (1 - LEVEL / 2))
 
 
@@ -24,13 +26,15 @@ ENDS = (100 * LEVEL / 2, 100 * (1 - LEVEL / 2))
 class Law:
     """L = a + b N^-c: a in nats, N in parameters, b in nats at N = 1.
 
-    drawn: a, b, c of each resample, [3, R]. at_bound: the share of them whose c ends at the lowest
-    or highest that is tried, or whose b is 0: the sizes determine no law then.
+    sizes: on how many it rests. drawn: a, b, c of each resample, [3, R]. at_bound: the share of
+    them whose c ends at the lowest or highest that is tried, or whose b is 0: the sizes determine
+    no law then.
     """
 
     a: float
     b: float
     c: float
+    sizes: int
     drawn: Floats
     at_bound: float
 
@@ -44,6 +48,20 @@ class Law:
         """a, b or c with the 95 % interval of the resamples."""
         low, high = np.percentile(self.drawn["abc".index(name)], ENDS)
         return Interval(getattr(self, name), float(low), float(high))
+
+    def unidentified(self) -> list[str]:
+        """Why the sizes leave open which law it is, in words; nothing where they do not."""
+        why = []
+        if self.sizes <= NUMBERS:
+            why.append(f"{self.sizes} sizes fix its {NUMBERS} numbers, so nothing tests its form")
+        if self.interval("a").low <= 0:
+            why.append("its offset may be none at all")
+        _, low, high = self.interval("c")
+        if high > FACTOR * low:
+            why.append(
+                f"the ends of its exponent's interval are a factor of {high / low:.2g} apart"
+            )
+        return why
 
 
 def fit_law(n: Floats, losses: Sequence[Floats], resamples: int, seed: int) -> Law | None:
@@ -76,7 +94,7 @@ def fit_law(n: Floats, losses: Sequence[Floats], resamples: int, seed: int) -> L
     if bounded[0]:
         return None
     a, b, c = map(float, fits[:, 0])
-    return Law(a, b, c, fits[:, 1:], float(bounded[1:].mean()))
+    return Law(a, b, c, len(n), fits[:, 1:], float(bounded[1:].mean()))
 
 
 def _best_laws(n: Floats, losses: Floats, weights: Floats) -> tuple[Floats, Floats]:

@@ -54,7 +54,10 @@ def _notes(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the lines are, as far as they are there."""
     notes = [f"Dotted: {millions(found[0]['target'])} parameters, as published."]
     if any(each["law"] for study in found for each in study["arms"].values()):
-        notes.append("Curves: a + b N^-c, fitted to the sizes.")
+        notes.append(
+            "Pale, beside losses: laws a + b N^-c that agree with the seeds; a curve, where the"
+            " sizes tell which."
+        )
     pairs = [each for study in found for each in study["differences"].values()]
     if any(each["curve"] for each in pairs):
         notes.append(
@@ -67,13 +70,18 @@ def _notes(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def draw_losses(axes: Axes, found: Mapping[str, Any], looks: Mapping[str, Look]) -> None:
-    """The mean loss of each arm at each size, and its law up to the target."""
+    """The mean loss of each arm at each size; up to the target its law, where there is one, and
+    what laws agree with its seeds."""
     axes.set_title("loss")
     for arm, each in found["arms"].items():
         look, points = looks[arm], each["points"]
         if each["law"]:
             curve = each["law"]["curve"]
-            axes.plot(curve["n"], curve["loss"], **line(look))
+            axes.fill_between(
+                curve["n"], curve["low"], curve["high"], color=look.colour, alpha=PALE, linewidth=0
+            )
+            if not each["law"]["unidentified"]:
+                axes.plot(curve["n"], curve["loss"], **line(look))
         n, losses = ([point[key] for point in points] for key in ("parameters", "loss"))
         axes.plot(n, losses, linestyle="none", color=look.colour, **mark(look, False))
     axes.set_ylabel("loss (nats a token)")

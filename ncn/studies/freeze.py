@@ -6,12 +6,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ncn.analysis.robustness import beside_scored, read_over_fitting
+from ncn.analysis.robustness import in_words as counted_in_words
 from ncn.analysis.verdict import Verdict
 from ncn.benchmark.sections import processor
 from ncn.common.errors import InputError
@@ -28,11 +30,13 @@ from ncn.common.paths import (
     SCALING_TABLE,
     SUMMARY,
     TUNING,
+    run_name,
 )
 from ncn.report.ranking import FEW_ARMS, in_words, ranking
 from ncn.settings import read_yaml
 from ncn.studies.plan import Study
 from ncn.studies.tools import ENVIRONMENT, experiment_commit, git, hours_of
+from ncn.training.tuning import in_words as tuned_in_words
 
 MACHINE = "machine.json"
 PARAMS = "params.yaml"
@@ -116,13 +120,31 @@ def _frozen(folder: Path, size: str) -> list[str]:
     lines += _ranked(folder)
     lines += _adapted(folder)
     lines += ["", *(f"- {words}" for words in comparison["in_words"].values())]
+    if tuned := [tuning[arm] for arm in comparison["arms"] if tuning[arm].get("tuned")]:
+        seeds = len(read_yaml(folder / PARAMS)["tune"]["seeds"])
+        lines += [
+            "", f"Tuned, each trial with {seeds} seed{'s' * (seeds > 1)}: between values that lie"
+            " closer than seeds scatter the choice is chance.", "",
+            *(f"- {tuned_in_words(each)}" for each in tuned),
+        ]  # fmt: skip
     if (folder / ROBUSTNESS).exists():
-        counted = read_json(folder / ROBUSTNESS)["in_words"]
+        counted = _counted_otherwise(folder, comparison)
         lines += ["", "Counted otherwise:", "", *(f"- {words}" for words in counted)]
     hours = read_json(folder / MACHINE)["hours"]
     if hours is not None:
         lines += ["", f"It took {hours:g} hours."]
     return lines
+
+
+def _counted_otherwise(folder: Path, comparison: Mapping[str, Any]) -> list[str]:
+    """What metrics/robustness.json says; over-fitting from the logs, since a size that was frozen
+    early has a gap to the few rows that training validates on."""
+    fitted = {}
+    for arm, each in comparison["arms"].items():
+        logs = read_over_fitting([run_name(arm, s) for s in comparison["seeds"]], folder)
+        fitted[arm] = beside_scored(logs, each["scores"]["as_trained"]["loss"])
+    found = read_json(folder / ROBUSTNESS) | {"over_fitting": fitted}
+    return counted_in_words(found, comparison["margin"])
 
 
 def _ranked(folder: Path) -> list[str]:

@@ -46,8 +46,9 @@ def headline(read: Read) -> str:
             answers.append(f"`{name}`, loss of `{first}`: {_counted(sides)}.")
             answers += _forgotten(name, first, json.loads(read(folder / ADAPTATION) or "{}"))
         if len(found["sizes"]) > 1:
-            told = [words for words in found["in_words"] if words.startswith(f"{first}:")]
-            sentences += [f"`{name}`, by size: {words}" for words in told]
+            others = tuple(f"{arm}:" for arm in found["arms"] if arm != first)
+            told = [words for words in found["in_words"] if not words.startswith(others)]
+            sentences += [f"`{name}`, by size: {words}" for words in told if first]
         planned = (parse_yaml(read(STUDIES / name / "profile.yaml") or "") or {}).get("sizes") or {}
         if waiting := [size for size in planned if size not in found["sizes"]]:
             sentences.append(f"`{name}`: not run yet: {', '.join(waiting)}.")
@@ -60,6 +61,9 @@ def headline(read: Read) -> str:
             " p, Holm |",
             "|---|---|---|---|---|---|---|",
             *rows,
+            "",
+            "p: after Holm over the comparisons of its size; over sizes and studies it is not"
+            " corrected.",
             "",
             *(f"- {sentence}" for sentence in sentences),
             "",

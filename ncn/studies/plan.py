@@ -24,6 +24,8 @@ from ncn.settings.yaml12 import parse_yaml
 from ncn.studies.tools import git
 
 WHOLE = "all"  # the one size of a study that names none
+PLAN = "plan.md"
+PROFILE = "profile.yaml"
 
 
 class Own(Settings):
@@ -84,7 +86,7 @@ class Study:
 
 def names() -> list[str]:
     """The studies that there are."""
-    return sorted(path.parent.name for path in STUDIES.glob("*/plan.md"))
+    return sorted(path.parent.name for path in STUDIES.glob(f"*/{PLAN}"))
 
 
 def read_study(name: str) -> Study:
@@ -99,7 +101,7 @@ def read_study(name: str) -> Study:
         name_length(name)
     except ValueError as problem:
         raise InputError(f"{STUDIES}/{name}: {problem}") from None
-    path = STUDIES / name / "profile.yaml"
+    path = STUDIES / name / PROFILE
     profile = dict(read_yaml(path))
     for key in ("sizes", "arms"):
         if not isinstance(profile.get(key) or {}, dict):
@@ -121,8 +123,10 @@ def check_committed(study: Study) -> None:
     Raises:
         InputError: what is not.
     """
-    if not git("log", "--format=%h", "--", str(study.folder / "plan.md")):
-        raise InputError(f"{study.folder}/plan.md is not committed: a plan comes before its runs")
+    for name in (PLAN, PROFILE):
+        file = study.folder / name
+        if not git("ls-tree", "--name-only", "HEAD", "--", str(file)):
+            raise InputError(f"{file} is not committed: a plan comes before its runs")
     if changed := git("status", "--porcelain", "--untracked-files=no").splitlines():
         raise InputError(
             f"{changed[0][2:].strip()} is not committed ({len(changed)} such): a study runs what a"

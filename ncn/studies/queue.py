@@ -22,6 +22,7 @@ PARAMS = Path("params.yaml")
 WORKSPACES = Path(".dvc/tmp/exps")
 LOOK_SECONDS = 60.0  # a look takes DVC some seconds of a core
 SPEAK_SECONDS = 300.0
+GAVE_UP = "error: "  # how `run_command` ends a stage
 TASK = re.compile(r"[0-9a-f]{7}\s+([A-Za-z]\S*)\s.*\b(Queued|Running|Success|Failed)$")
 
 
@@ -83,11 +84,19 @@ def watch(study: Study, sizes: Sequence[str]) -> None:
             say(f"{study.name}: {'; '.join(map(str, found))}{left}")
             before, spoke = words, time.monotonic()
         if failed := [each.size for each in found if each.state == "Failed"]:
-            log = dvc("queue", "logs", study.experiment(failed[0])).splitlines()
-            raise InputError(f"{study.name}, size {failed[0]} failed: {' | '.join(log[-3:])}")
+            log = dvc("queue", "logs", study.experiment(failed[0]))
+            raise InputError(f"{study.name}, size {failed[0]} failed: {why(log)}")
         if all(each.state == "Success" for each in found):
             return
         time.sleep(LOOK_SECONDS)
+
+
+def why(log: str) -> str:
+    """What the log of a size that failed says of it: the last line in which a stage gave up, which
+    DVC's own lines follow; the last ones where no stage did."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    said = [line.removeprefix(GAVE_UP) for line in lines if line.startswith(GAVE_UP)]
+    return said[-1] if said else " | ".join(lines[-3:])
 
 
 def states(study: Study, sizes: Sequence[str]) -> list[Size]:

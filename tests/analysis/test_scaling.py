@@ -52,11 +52,43 @@ def test_a_planted_law_is_recovered_and_extrapolated() -> None:
     assert law["at_target"][0] == pytest.approx(AT_TARGET, abs=0.005)
 
 
+def test_three_sizes_identify_no_law_however_quiet_and_four_noisy_ones_none_either() -> None:
+    quiet, noisy = planted(sd=1e-5), planted(sd=0.1)
+    for sizes, why in ((quiet[:3], "nothing tests its form"), (noisy, "factor of")):
+        found = scaling(sizes, 1)
+        law = found["arms"]["baseline"]["law"]
+        assert any(why in reason for reason in law["unidentified"])
+        [said] = [words for words in in_words(found) if words.startswith("baseline: its loss")]
+        assert "is not identified" in said
+        assert f"{law['at_target'][1]:.3f} to {law['at_target'][2]:.3f} at 18 M" in said
+        assert f"N^-{law['c'][0]:.3f}" not in said  # no exponent stands alone
+    found = scaling(quiet, 1)
+    assert found["arms"]["baseline"]["law"]["unidentified"] == []
+    assert any("its loss falls as N^-" in words for words in in_words(found))
+
+
+def test_an_offset_that_may_be_none_is_said_to_be_open() -> None:
+    sizes = planted()
+    for size in sizes:
+        arm = size["arms"]["baseline"]
+        power = 3.0 * (arm["parameters"] / 1e6) ** -0.05
+        arm["loss_by_seed"] = {str(seed): power + 0.01 * seed for seed in range(-2, 3)}
+    law = scaling(sizes, 1)["arms"]["baseline"]["law"]
+    assert "its offset may be none at all" in law["unidentified"]
+
+
+def test_what_is_beyond_the_sizes_is_said_to_be_taken_for_granted() -> None:
+    last = in_words(scaling(planted(), 1, resamples=20))[-1]
+    assert last.startswith("18 M parameters are 2.0 times the largest size here")
+    assert "no more than 10,000,000 tokens" in last
+
+
 def test_intervals_hold_a_planted_law_and_slope_about_as_often_as_they_say() -> None:
     held = np.zeros(3)
     trials = 50
     for draw in range(trials):
-        found = scaling(planted(-0.02, -0.004, seeds=3, draw=draw), 1, resamples=100)
+        some = planted(-0.02, -0.004, seeds=3, draw=draw)[: 4 - draw % 2]
+        found = scaling(some, 1, resamples=100)
         law, pair = found["arms"]["baseline"]["law"], found["differences"]["ncn"]
         ends = (law["at_target"] if law else [0, -9, 9], pair["slope"], pair["at_target"])
         truths = (AT_TARGET, -0.004, -0.02 - 0.004 * np.log(18))

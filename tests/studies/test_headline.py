@@ -44,6 +44,8 @@ def test_each_frozen_size_has_a_line_for_what_was_declared() -> None:
     )
     assert len(lines) == 3
     assert "`trial`, by size: ncn: the difference to the baseline widens" in text
+    assert "`trial`, by size: 18 M parameters are 6.0 times the largest size here" in text
+    assert "baseline: its loss" not in text
     assert "`trial`: not run yet: xxl." in text
     assert "Every arm, and what is said of each size: [trial](studies/trial/result.md)." in text
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,10 @@ def test_a_plan_comes_before_its_runs(git: Run) -> None:
     study = read_study("tiny")
     with pytest.raises(InputError, match=r"plan\.md is not committed: a plan comes before"):
         check_committed(study)
+    git("add", "studies/tiny/plan.md")
+    git("commit", "-qm", "half of it")
+    with pytest.raises(InputError, match=r"profile\.yaml is not committed"):
+        check_committed(study)
     commit_all(git)
     check_committed(study)
     Path("params.yaml").write_text(Path("params.yaml").read_text() + "# a word\n")
@@ -145,6 +150,13 @@ def test_the_queue_is_read_as_dvc_prints_it(monkeypatch: pytest.MonkeyPatch) -> 
     )
     monkeypatch.setattr(queue, "dvc", lambda *arguments: printed)
     assert list(queue.tasks()) == [("tiny-s", "Running"), ("tiny-m", "Success")]
+
+
+def test_a_size_that_failed_says_what_its_stage_said() -> None:
+    dvcs = "ERROR: failed to reproduce 'tune@ncn': failed to run: python -m stages.tune\n\n"
+    stages = "tune-ncn: step 12 of 12\nerror: ncn: the best of tune.lr is still at the end\n"
+    assert queue.why(stages + dvcs) == "ncn: the best of tune.lr is still at the end"
+    assert "failed to reproduce" in queue.why(dvcs)
 
 
 def test_a_size_that_ran_is_kept_whole_beside_its_plan(git: Run) -> None:
@@ -232,6 +244,20 @@ def test_the_result_of_many_arms_ranks_them() -> None:
     assert f"| 1 to 4 | `a` | 1,000 | 2,000 | 1.25 | {shown} | {shown} |" in text
     assert "| 5 | `baseline` | 1,000 | 2,000 | – | – | – | – | – |" in text
     assert "Of 10 pairs of arms, 4 have intervals that lie apart" in text
+
+
+def test_the_committed_results_say_what_the_frozen_files_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """But for the ranking, whose step times move with every `make bench`."""
+    monkeypatch.chdir(ROOT)
+    for study in map(read_study, names()):
+        if (committed := study.folder / "result.md").exists():
+            told, anew = (
+                [line for line in text.splitlines() if not re.match(r"\| \d", line)]
+                for text in (committed.read_text(encoding="utf-8"), in_markdown(study))
+            )
+            assert told == anew, f"run `python -m ncn study freeze {study.name}` and commit it"
 
 
 def test_a_study_runs_through_the_queue_is_frozen_and_runs_again(tmp_path: Path) -> None:
