@@ -26,8 +26,6 @@ def main() -> None:
     clear_leftovers(named.arms, named.seeds)
     inputs = StageInputs("compare")
     params = load_params()
-    copy_records(run_name(arm, seed) for arm in params.arms for seed in params.seeds)
-    copy_tuning(params.arms)
     summary, comparison = compare(
         list(params.arms),
         params.seeds,
@@ -37,6 +35,8 @@ def main() -> None:
         params.seed,
     )
     inputs.check()
+    copy_records(run_name(arm, seed) for arm in params.arms for seed in params.seeds)
+    copy_tuning(params.arms)
     write_json(SUMMARY, summary)
     write_json(COMPARISON, comparison)
     write_tsv(DIFFERENCES, as_table(comparison))

@@ -1,6 +1,6 @@
 """The scored arms -> whether their differences hold when counted otherwise.
 
-In:  data/scores/ARM-SEED, data/tokens, metrics/{train,evaluate}/ARM-SEED.json, metrics/tuning.json,
+In:  data/scores/ARM-SEED, data/models/ARM-SEED, data/tokens, metrics/tuning.json,
      plots/train/ARM-SEED.tsv.
 Out: metrics/robustness.json, plots/figures/robustness.{svg,png}.
 """

@@ -54,11 +54,12 @@ from ncn.analysis.verdict import (
 from ncn.common.errors import InputError
 from ncn.common.files import as_written, read_json
 from ncn.common.paths import (
+    SCORES,
+    TRAINING,
     cluster_losses,
-    evaluation_metrics,
+    model_directory,
     run_name,
     scores_directory,
-    training_metrics,
 )
 from ncn.common.tsv import read_tsv
 from ncn.settings import BASELINE as BASELINE  # other rooms take it from here
@@ -116,7 +117,7 @@ class Scores(NamedTuple):
 
 
 def read_scores(arm: str, seeds: Sequence[int]) -> Scores:
-    """What the evaluate stage wrote of an arm.
+    """What the stages train and evaluate wrote of an arm, below data/.
 
     Raises:
         InputError: a file is missing, a loss is not a finite number, or seeds that scored
@@ -150,8 +151,8 @@ def _read_scores(arm: str, seeds: Sequence[int]) -> Scores:
                 bad = names[int(np.isfinite(losses).argmin())]
                 raise InputError(f"{path}: {COLUMNS[form]} of {bad} is not a finite number")
             sums[form].append(losses * tokens)
-        details.append(read_json(evaluation_metrics(run)))
-    trained = read_json(training_metrics(run_name(arm, seeds[0])))
+        details.append(read_json(scores_directory(run) / SCORES))
+    trained = read_json(model_directory(run_name(arm, seeds[0])) / TRAINING)
     return Scores(
         {form: np.array(each) for form, each in sums.items()},
         tokens,

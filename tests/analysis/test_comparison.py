@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,25 @@ from scipy.stats import nct as noncentral
 from scipy.stats import t as student
 
 from ncn.analysis.comparison import as_table, compare, in_order_of_interest, in_words
+from ncn.commands.summary import committed
 from ncn.common.errors import InputError
 from ncn.common.files import write_json
-from ncn.common.paths import cluster_losses, evaluation_metrics, run_name, training_metrics
+from ncn.common.paths import (
+    COMPARISON,
+    SCORES,
+    TRAINING,
+    cluster_losses,
+    model_directory,
+    run_name,
+    scores_directory,
+)
 from ncn.common.tsv import read_tsv, write_tsv
 from ncn.scoring.losses import mean_over
 from ncn.settings import Compare
+from ncn.settings.yaml12 import parse_yaml
 from ncn.statistics.estimate import holm
 from ncn.statistics.interval import LOWEST_P
+from tests.conftest import ROOT
 
 SEEDS = [1, 2, 3]
 
@@ -181,9 +193,9 @@ def plant(
             ],
         )
         details = {"sequences": 99, "val_bpb": 0.5, "future_leak": leak}
-        write_json(evaluation_metrics(run), details)
+        write_json(scores_directory(run) / SCORES, details)
         sizes = {"parameters": 1000, "non_embedding_parameters": 400, "flops_per_token": 2000}
-        write_json(training_metrics(run), sizes)
+        write_json(model_directory(run) / TRAINING, sizes)
 
 
 @pytest.fixture
@@ -409,3 +421,20 @@ def test_the_primary_arm_comes_first_and_the_baseline_last(
     assert (next(iter(ordered)) == primary) == (primary in arms)
     others = [arm for arm in arms if arm not in ("baseline", primary)]
     assert [arm for arm in ordered if arm in others] == others
+
+
+def test_the_spread_that_one_seed_assumes_is_what_the_committed_run_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the primary arm; to a factor of two, as five seeds know it."""
+    monkeypatch.chdir(ROOT)
+    texts = [committed(path) for path in (Path("params.yaml"), COMPARISON)]
+    if shutil.which("git") is None or not all(texts):
+        pytest.skip("skipped: there is no git here, or no commit")
+    declared = parse_yaml(texts[0])["compare"]
+    found = json.loads(texts[1])
+    primary = found["differences"].get(declared["primary"]) or {"variance": {"seeds": None}}
+    if (variance := primary["variance"]["seeds"]) is None:
+        pytest.skip("skipped: the committed run has one seed, or no primary arm")
+    measured = math.sqrt(variance * len(found["seeds"]))
+    assert declared["seed_sd"] / 2 < measured < 2 * declared["seed_sd"]

@@ -28,6 +28,7 @@ from ncn.common.paths import (
     COMPARISON,
     SCORES,
     SUMMARY,
+    TRAINING,
     model_directory,
     run_name,
     scores_directory,
@@ -275,7 +276,7 @@ def _scores() -> None:
         write_tsv(scores_directory(run) / CLUSTERS, rows)
         scored = {"sequences": 5, "future_leak": 0.0, "val_bpb": 0.5}
         write_json(scores_directory(run) / SCORES, scored)
-        write_json(training_metrics(run), dict.fromkeys(NEEDED, 7))
+        write_json(model_directory(run) / TRAINING, dict.fromkeys(NEEDED, 7))
 
 
 def _summarise(draw: random.Random) -> None:

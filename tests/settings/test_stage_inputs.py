@@ -1,5 +1,6 @@
 """A stage writes nothing that is not made from what dvc.lock will say."""
 
+import ast
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from ncn.code_at_start import note_code
 from ncn.common.errors import InputError
 from ncn.settings.stage_inputs import StageInputs, stage_source
+from tests.conftest import ROOT
 
 DEFINITION = """
 stages:
@@ -94,6 +96,21 @@ def test_what_was_edited_between_its_import_and_the_first_look_is_named(file: st
     assert stage_source("train") == before
     with pytest.raises(InputError, match=f"changed while the stage ran: {file}"):
         inputs.check()
+
+
+@pytest.mark.parametrize("stage", sorted((ROOT / "stages").glob("[!_]*.py")), ids=lambda x: x.stem)
+def test_a_stage_writes_nothing_before_it_looks_again(stage: Path) -> None:
+    """In the order of its lines, in the function that looks."""
+    writes = {"write_json", "write_tsv", "write_text", "save", "copy_records", "copy_tuning"}
+    for function in ast.walk(ast.parse(stage.read_text())):
+        if isinstance(function, ast.FunctionDef):
+            inner = {n for part in function.body if isinstance(part, ast.FunctionDef)
+                     for n in ast.walk(part)}  # fmt: skip
+            calls = [n for n in ast.walk(function) if isinstance(n, ast.Call) and n not in inner]
+            names = {call.lineno: ast.unparse(call.func).split(".")[-1] for call in calls}
+            looks = [line for line, name in names.items() if name == "check"]
+            written = [line for line, name in names.items() if name in writes]
+            assert not looks or not written or min(looks) < min(written)
 
 
 def test_files_that_come_and_go_are_named() -> None:
