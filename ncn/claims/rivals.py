@@ -7,6 +7,9 @@ from ncn.analysis.verdict import reads_the_future
 from ncn.claims.rule import (
     CURVES,
     EVALUATE,
+    NEGLIGIBLE,
+    UNDECIDED,
+    YES,
     ElsewhereError,
     Finding,
     Metrics,
@@ -14,8 +17,9 @@ from ncn.claims.rule import (
     claim,
     look,
 )
-from ncn.claims.seeds import answers, curves, finding, of_the_method
+from ncn.claims.seeds import answers, curves, finding, of_the_method, p_of
 from ncn.common.paths import CONVERGENCE, SUMMARY
+from ncn.statistics.interval import LEVEL
 
 ONE_IN_TWENTY = math.log(1.05)  # 5 % of tokens, or of a variance: less is negligible
 ERROR_WORTH = 0.01  # of probability
@@ -25,8 +29,9 @@ ERROR_WORTH = 0.01  # of probability
 def dynamic_beats_static(metrics: Metrics, arm: str) -> Finding:
     """The static arm learns one number a layer and signal, whatever the text. Supported if the
     arm's loss is lower by the 95 % interval over at least two seeds, real but negligible if by
-    surely less than 0.01 nats; not supported if surely by less than that and not surely lower;
-    else undecided; not testable without such an arm.
+    surely less than 0.01 nats, and either only if p is below 0.05 after Bonferroni over all that
+    is compared with the baseline and with static control; not supported if surely by less than that
+    and not surely lower; else undecided; not testable without such an arm.
     """
     params = metrics.params
     static = [each for each in params.arms if params.control_network(each).controller == "static"]
@@ -37,12 +42,20 @@ def dynamic_beats_static(metrics: Metrics, arm: str) -> Finding:
     arms = metrics.comparison.get("arms", {})
     sizes = [arms.get(each, {}).get("parameters") for each in (arm, static[0])]
     having = f" ({sizes[0]:,} and {sizes[1]:,} parameters)" if all(sizes) else ""
-    return finding(
+    found = finding(
         of_the_method(gains),
         gains,
         f"The gain over {static[0]} is {{}}{having}",
         "nats a token",
     )
+    if found.verdict not in (YES, NEGLIGIBLE):
+        return found
+    control = [params.control_network(each).controller for each in params.arms]
+    beside = len(control) - control.count("static") - control.count("none")
+    tests = metrics.comparison.get("comparisons", 0) + beside
+    p = min(1.0, tests * p_of(gains))
+    told = f"{found.evidence} p = {p:.2g} after Bonferroni over {tests} comparisons."
+    return found._replace(evidence=told, verdict=found.verdict if p < LEVEL else UNDECIDED)
 
 
 @claim(

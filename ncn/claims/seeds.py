@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtr  # scipy.stats is slow to import
 
 from ncn.claims.rule import (
     NEGLIGIBLE,
@@ -62,6 +63,14 @@ def _finite(content: Any, where: Path, *keys: str) -> Any:
 def of_the_method(effects: Sequence[float]) -> Interval | None:
     """`over_seeds` of effects of the method, which one seed cannot show: None with one."""
     return over_seeds(effects) if len(effects) > 1 else None
+
+
+def p_of(effects: Sequence[float]) -> float:
+    """Two-sided p of no effect of the method, by Student's t over two seeds or more."""
+    mean, error = float(np.mean(effects)), float(np.std(effects, ddof=1)) / math.sqrt(len(effects))
+    if error == 0:
+        return float(mean == 0)
+    return 2 * float(stdtr(len(effects) - 1, -abs(mean) / error))
 
 
 def over_seeds_or_rows(effects: Sequence[Sequence[float]]) -> Interval:
