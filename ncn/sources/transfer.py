@@ -186,6 +186,13 @@ def _complete(file: Remote, part: Path, stop: Event) -> None:
     found = _digest(part, file)
     if found != file.sha256:
         size = _size(part)
+        if file.first_bytes:  # whoever asks for as many as they like cannot know it beforehand
+            part.replace(part.with_name(f"{found}.part"))
+            raise InputError(
+                f"{file.address}: its first {size} bytes have sha256 {found}, not the {file.sha256}"
+                f" that {file.setting} pins; if these are the bytes that you mean, pin that: they"
+                " are kept, and not received again"
+            )
         part.unlink()
         raise InputError(
             f"{file.address}: sha256 {found} of {size} bytes is not the {file.sha256}"

@@ -855,11 +855,22 @@ def test_the_first_bytes_of_a_file_are_asked_for_and_no_more(hub: Hub, fault: st
     assert parts() == []
 
 
-def test_first_bytes_that_are_others_or_hold_no_story_are_refused(hub: Hub) -> None:
+def test_first_bytes_whose_digest_nobody_knew_are_kept_until_it_is_pinned(hub: Hub) -> None:
     hub.repositories = {("datasets", REPO, REVISION): {NAME: b"x" + STORIES}}
-    wrong = of_first_bytes().model_dump()
-    wrong["data"]["hub"]["files"][0]["bytes"] = len(STORIES) + 1
-    assert "is not the" in refused(Params.model_validate(wrong))
+    settings_now = of_first_bytes().model_dump()
+    file = settings_now["data"]["hub"]["files"][0]
+    file["bytes"] = len(STORIES) + 1
+    with pytest.raises(InputError, match="they are kept, and not received again") as error:
+        run(Params.model_validate(settings_now))
+    asked = len(hub.ranges_asked())
+    [file["sha256"]] = re.findall(r"bytes have sha256 ([0-9a-f]{64})", str(error.value))
+    text = run(Params.model_validate(settings_now))[f"text/000000-{NAME}"]
+    assert (b"x" + STORIES).startswith(text)
+    assert len(hub.ranges_asked()) == asked
+    assert parts() == []
+
+
+def test_first_bytes_that_hold_no_story_are_refused(hub: Hub) -> None:
     hub.repositories = {("datasets", REPO, REVISION): {NAME: b"x" * len(STORIES)}}
     file = pinned(NAME, b"x" * 100) | {"bytes": len(STORIES), "first_bytes": 100}
     short = settings(
