@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
                 print(f"{size}: {'has not run' if folder is None else f'is in {folder}'}")
             write_result(study)
         case "check":
-            for size in (size for size in sizes if study.frozen(size).exists()):
+            frozen = [size for size in sizes if study.frozen(size).exists()]
+            for size in frozen or sizes[:1]:  # where none is, the first says so
                 print(f"{study.name}, size {size}, run again: {check(study, size)}")
 
 

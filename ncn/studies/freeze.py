@@ -32,10 +32,11 @@ from ncn.common.paths import (
     TUNING,
     run_name,
 )
+from ncn.common.progress import say
 from ncn.report.ranking import FEW_ARMS, in_words, ranking
 from ncn.settings import read_yaml
 from ncn.studies.plan import Study
-from ncn.studies.tools import ENVIRONMENT, experiment_commit, git, hours_of
+from ncn.studies.tools import ENVIRONMENT, experiment_commit, git, head, hours_of
 from ncn.training.tuning import in_words as tuned_in_words
 
 MACHINE = "machine.json"
@@ -221,20 +222,42 @@ def write_result(study: Study) -> None:
     write_text(study.folder / RESULT, in_markdown(study))
 
 
-def check(study: Study, size: str) -> str:
-    """Run a frozen size again, in a clone at its commit with a cache of its own; what differs.
+def again(study: Study, size: str) -> tuple[str, str]:
+    """The commit and the params.yaml with which a frozen size is run again: those it ran with.
+
+    Where history was rewritten and its commit is gone, the present commit with the study's profile:
+    what makes models is then the same only as far as this code computes as that did.
 
     Raises:
-        InputError: the size is not frozen, or does not run.
+        InputError: the size is not frozen.
     """
     frozen = study.frozen(size)
     if not (frozen / MACHINE).exists():
         raise InputError(f"{frozen} holds no result: run `python -m ncn study run {study.name}`")
+    commit = str(read_json(frozen / MACHINE)["commit"])
+    try:
+        git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
+    except InputError:
+        say(
+            f"{study.name}, size {size}: the commit that it ran from, {commit[:7]}, is not in this"
+            " repository; the present one runs it, with the study's profile"
+        )
+        return head(), study.params(size)
+    return commit, (frozen / PARAMS).read_text(encoding="utf-8")
+
+
+def check(study: Study, size: str) -> str:
+    """Run a frozen size again, see `again`, in a clone with a cache of its own; what differs.
+
+    Raises:
+        InputError: the size is not frozen, or does not run.
+    """
+    frozen, (commit, params) = study.frozen(size), again(study, size)
     with tempfile.TemporaryDirectory() as temporary:
         clone = Path(temporary) / "clone"
         git("clone", "--quiet", str(Path.cwd()), str(clone))
-        git("checkout", "--quiet", read_json(frozen / MACHINE)["commit"], folder=clone)
-        (clone / PARAMS).write_bytes((frozen / PARAMS).read_bytes())
+        git("checkout", "--quiet", commit, folder=clone)
+        write_text(clone / PARAMS, params)
         environment = os.environ | ENVIRONMENT | {"DVC_NO_ANALYTICS": "1"}
         done = subprocess.run(
             [sys.executable, "-m", "dvc", "repro"], cwd=clone, env=environment, check=False

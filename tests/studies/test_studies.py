@@ -17,7 +17,7 @@ from ncn.common.paths import ADAPTATION
 from ncn.settings import Params
 from ncn.settings.values import validated
 from ncn.studies import queue
-from ncn.studies.freeze import freeze, in_markdown
+from ncn.studies.freeze import again, freeze, in_markdown
 from ncn.studies.plan import WHOLE, check_committed, names, read_study
 from ncn.studies.tools import TASKS
 from tests.conftest import PARAMS, ROOT
@@ -246,6 +246,26 @@ def test_the_result_of_many_arms_ranks_them() -> None:
     assert "Of 10 pairs of arms, 4 have intervals that lie apart" in text
 
 
+def test_a_size_runs_again_from_its_commit_or_where_that_is_gone_from_the_present_one(
+    git: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran_from = commit_all(git)
+    Path("later").write_text("")
+    present = commit_all(git, "later")
+    study = read_study("tiny")
+    with pytest.raises(InputError, match="holds no result"):
+        again(study, "s")
+    frozen = study.frozen("s")
+    frozen.mkdir()
+    (frozen / "params.yaml").write_text("as it ran")
+    (frozen / "machine.json").write_text(json.dumps({"commit": ran_from}))
+    assert again(study, "s") == (ran_from, "as it ran")
+    (frozen / "machine.json").write_text(json.dumps({"commit": "0123456" + "0" * 33}))
+    assert again(study, "s") == (present, study.params("s"))
+    said = "".join(capsys.readouterr())
+    assert "the commit that it ran from, 0123456, is not in this repository" in said
+
+
 def test_the_committed_results_say_what_the_frozen_files_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -273,6 +293,7 @@ def test_a_study_runs_through_the_queue_is_frozen_and_runs_again(tmp_path: Path)
     assert "plan.md is not committed" in project.run(*command, "run", "tiny", status=1)
     project.commit("the plan")
     before = (project.folder / "params.yaml").read_text()
+    assert "holds no result" in project.run(*command, "check", "tiny", status=1)
     output = project.run(*command, "run", "tiny", "--size", "m")
     assert "m: success, 2 of 2 runs" in output
     assert (project.folder / "params.yaml").read_text() == before
