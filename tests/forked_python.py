@@ -1,0 +1,133 @@
+"""A `python` for projects of tests, whose starts cost no imports: it forks from one that has them.
+
+Half of the suite's time went into loading torch, matplotlib and the like, once for each
+`python -m stages.NAME` of each `dvc repro`. A server, one for each worker of pytest, has loaded
+these libraries, and nothing of ours. For each start it forks, and the fork runs the same module as
+`python -m` would: with the caller's folder, environment, arguments and files, the code of that
+folder, an end as any Python's, and its status. Anything else than a stage or `python -m ncn` is
+left to the real Python.
+
+What a test claims about starting itself, about signals and process groups, or about two processes
+that share nothing (each fork has the server's hash seed), it shows with the real one.
+"""
+
+import atexit
+import gc
+import importlib
+import os
+import runpy
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from ast import literal_eval
+from functools import cache
+from pathlib import Path
+
+LIBRARIES = (
+    "jinja2", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg",
+    "matplotlib.figure", "matplotlib.font_manager", "numpy", "pydantic", "requests", "ruamel.yaml",
+    "safetensors.torch", "scipy.ndimage", "scipy.optimize", "scipy.special", "tiktoken",
+    "tokenizers", "torch", "tqdm", "vl_convert", "yaml",
+)  # fmt: skip
+
+LAUNCHER = """#!/bin/sh
+case "$1 $2" in
+"-m stages."* | "-m ncn") exec {python} -IS {client} {socket} "$@" ;;
+esac
+exec {python} "$@"
+"""
+CLIENT = """import os, signal, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect(sys.argv[1])
+    socket.send_fds(server, [b"."], [0, 1, 2])
+    server.sendall(repr((sys.argv[3], sys.argv[4:], os.getcwd(), dict(os.environ))).encode())
+    server.shutdown(socket.SHUT_WR)
+    status = int(server.recv(16) or 1)
+if status < 0:
+    if status != -signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+sys.exit(status)
+"""
+
+
+@cache
+def forked_python() -> Path:
+    """A folder with that `python`, to stand first on PATH; its server ends with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="python-"))
+    place = folder / "socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        listener.listen(64)
+        server = subprocess.Popen(
+            [sys.executable, __file__, str(listener.fileno())],
+            stdin=subprocess.PIPE, pass_fds=[listener.fileno()],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "1"},
+        )  # fmt: skip
+    (folder / "client.py").write_text(CLIENT)
+    words = {"python": sys.executable, "client": folder / "client.py", "socket": place}
+    (folder / "python").write_text(
+        LAUNCHER.format_map({name: shlex.quote(str(word)) for name, word in words.items()})
+    )
+    (folder / "python").chmod(0o755)
+
+    def stop() -> None:
+        server.communicate()  # closes what it waits at
+        shutil.rmtree(folder)
+
+    atexit.register(stop)
+    return folder
+
+
+def serve(listener: socket.socket) -> None:
+    """Fork for each caller until stdin ends; returns in a fork, where the caller's module runs."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a fork that is done
+    while True:
+        ready, _, _ = select.select([listener, 0], [], [])
+        if 0 in ready:
+            os._exit(0)
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            if run_for(connection):
+                return
+            os._exit(0)
+        connection.close()
+
+
+def run_for(connection: socket.socket) -> bool:
+    """Fork once more: True in the one that is to run, made the caller's; the other waits for it."""
+    _, files, _, _ = socket.recv_fds(connection, 1, 3)
+    with connection.makefile("rb") as stream:
+        module, arguments, folder, environment = literal_eval(stream.read().decode())
+    if child := os.fork():
+        _, status = os.waitpid(child, 0)
+        connection.sendall(b"%d" % os.waitstatus_to_exitcode(status))
+        return False
+    connection.close()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[0] = folder
+    sys.argv[:] = [module, *arguments]
+    return True
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as listener:
+        for library in LIBRARIES:
+            importlib.import_module(library)
+        gc.freeze()
+        serve(listener)
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
