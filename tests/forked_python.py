@@ -1,14 +1,14 @@
-"""A `python` for projects of tests, whose starts cost no imports: it forks from one that has them.
+"""A `python` for the projects of tests that starts fast: it forks from one that has the libraries.
 
 Half of the suite's time went into loading torch, matplotlib and the like, once for each
 `python -m stages.NAME` of each `dvc repro`. A server, one for each worker of pytest, has loaded
 these libraries, and nothing of ours. For each start it forks, and the fork runs the same module as
-`python -m` would: with the caller's folder, environment, arguments and files, the code of that
-folder, an end as any Python's, and its status. Anything else than a stage or `python -m ncn` is
-left to the real Python.
+`python -m` would: the code in the caller's folder, with the caller's environment, arguments and
+files; it ends as any Python, and its caller gets its status. All but stages and `python -m ncn` is
+left to the real Python. Beside it stands the command `dvc`, as in any environment.
 
-What a test claims about starting itself, about signals and process groups, or about two processes
-that share nothing (each fork has the server's hash seed), it shows with the real one.
+What a test claims about starting itself, about signals and process groups, or about runs that
+share nothing (each fork has the server's hash seed), it shows with the real one.
 """
 
 import atexit
@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from ast import literal_eval
 from functools import cache
 from pathlib import Path
@@ -61,13 +62,15 @@ def forked_python() -> Path:
     """A folder with that `python`, to stand first on PATH; its server ends with this process."""
     folder = Path(tempfile.mkdtemp(prefix="python-"))
     place = folder / "socket"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    environment |= {"OMP_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "1"}
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place))
         listener.listen(64)
         server = subprocess.Popen(
-            [sys.executable, __file__, str(listener.fileno())],
+            [sys.executable, __file__, str(listener.fileno()), str(folder / "python")],
             stdin=subprocess.PIPE, pass_fds=[listener.fileno()],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "1"},
+            env=environment,
         )  # fmt: skip
     (folder / "client.py").write_text(CLIENT)
     words = {"python": sys.executable, "client": folder / "client.py", "socket": place}
@@ -75,6 +78,7 @@ def forked_python() -> Path:
         LAUNCHER.format_map({name: shlex.quote(str(word)) for name, word in words.items()})
     )
     (folder / "python").chmod(0o755)
+    (folder / "dvc").symlink_to(Path(sys.executable).with_name("dvc"))
 
     def stop() -> None:
         server.communicate()  # closes what it waits at
@@ -114,8 +118,10 @@ def run_for(connection: socket.socket) -> bool:
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
-    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    coding = sys.stdout.encoding
+    sys.stdin = os.fdopen(0, encoding=coding, closefd=False)
+    sys.stdout = os.fdopen(1, "w", encoding=coding, closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, encoding=coding, errors="backslashreplace", closefd=False)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -125,9 +131,24 @@ def run_for(connection: socket.socket) -> bool:
 
 
 if __name__ == "__main__":
+    sys.executable = sys.argv[2]
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         for library in LIBRARIES:
             importlib.import_module(library)
-        gc.freeze()
+        gc.freeze()  # a search of it for waste would copy it in each fork
         serve(listener)
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    status = 0
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    # As Python ends, but that it does not take torch apart.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(status & 255)

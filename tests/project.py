@@ -23,7 +23,8 @@ def isolated(home: Path, forked: bool = True) -> dict[str, str]:
     tests/forked_python.py says which tests need the real one.
     """
     places = [*([forked_python()] if forked else []), Path(sys.executable).parent]
-    return os.environ | {
+    mine = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return mine | {
         "PATH": os.pathsep.join([*map(str, places), os.environ["PATH"]]),
         "HOME": str(home),
         "HF_HOME": str(home / "hub"),
