@@ -91,6 +91,7 @@ def forked_python() -> Path:
 def serve(listener: socket.socket) -> None:
     """Fork for each caller until stdin ends; returns in a fork, where the caller's module runs."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a fork that is done
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ^C, of all tests, ends it without a word
     while True:
         ready, _, _ = select.select([listener, 0], [], [])
         if 0 in ready:
@@ -99,6 +100,7 @@ def serve(listener: socket.socket) -> None:
         if os.fork() == 0:
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             if run_for(connection):
                 return
             os._exit(0)
