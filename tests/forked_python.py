@@ -64,13 +64,13 @@ def forked_python() -> Path:
     place = folder / "socket"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     environment |= {"OMP_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "1"}
+    environment["HOME"] = str(folder)  # whose libraries read no settings of the user's
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place))
         listener.listen(64)
         server = subprocess.Popen(
             [sys.executable, __file__, str(listener.fileno()), str(folder / "python")],
-            stdin=subprocess.PIPE, pass_fds=[listener.fileno()],
-            env=environment,
+            stdin=subprocess.PIPE, pass_fds=[listener.fileno()], env=environment,
         )  # fmt: skip
     (folder / "client.py").write_text(CLIENT)
     words = {"python": sys.executable, "client": folder / "client.py", "socket": place}
