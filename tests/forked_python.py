@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 from ast import literal_eval
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -90,16 +91,17 @@ def forked_python() -> Path:
 
 def serve(listener: socket.socket) -> None:
     """Fork for each caller until stdin ends; returns in a fork, where the caller's module runs."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a fork that is done
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # ^C, of all tests, ends it without a word
     while True:
         ready, _, _ = select.select([listener, 0], [], [])
+        with suppress(ChildProcessError):  # those that are done: their time counts as the suite's
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         if 0 in ready:
             os._exit(0)
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             if run_for(connection):
                 return
