@@ -1,11 +1,12 @@
 """A `python` for the projects of tests that starts fast: it forks from one that has the libraries.
 
-Half of the suite's time went into loading torch, matplotlib and the like, once for each
-`python -m stages.NAME` of each `dvc repro`. A server, one for each worker of pytest, has loaded
-these libraries, and nothing of ours. For each start it forks, and the fork runs the same module as
-`python -m` would: the code in the caller's folder, with the caller's environment, arguments and
-files; it ends as any Python, and its caller gets its status. All but stages and `python -m ncn` is
-left to the real Python. Beside it stands the command `dvc`, as in any environment.
+A `dvc repro` of the small project took 54 seconds of a processor, of which 22 went into loading
+torch, matplotlib and the like, once for each `python -m stages.NAME`. A server, one for each worker
+of pytest, has loaded these libraries, and nothing of ours. For each start it forks, and the fork
+runs the same module as `python -m` would: the code in the caller's folder, with the caller's
+environment, arguments and files; it ends as any Python, and its caller gets its status. All but
+stages and `python -m ncn` is left to the real Python. Beside it stands the command `dvc`, as in any
+environment.
 
 What a test claims about starting itself, about signals and process groups, or about runs that
 share nothing (each fork has the server's hash seed), it shows with the real one.
