@@ -41,6 +41,7 @@ MODULES = {
     "accept": "upkeep.accept",
     "licences": "upkeep.licences",
     "audit": "upkeep.audit",
+    "doctor": "upkeep.doctor",
 }
 
 

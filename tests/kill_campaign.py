@@ -159,7 +159,7 @@ class Campaign:
     def __init__(self, folder: Path, seed: int) -> None:
         """Make what training needs, committed; then the undisturbed run."""
         (folder / "home").mkdir(parents=True)
-        self.project = fresh_clone(folder / "project", isolated(folder / "home"))
+        self.project = fresh_clone(folder / "project", isolated(folder / "home", forked=False))
         self.random = random.Random(seed)
         self.rows: list[tuple[str, ...]] = []
         self.problems: list[str] = []

@@ -14,12 +14,18 @@ import pytest
 
 from ncn.commands.profile import apply_profile
 from tests.conftest import PARAMS, ROOT
+from tests.forked_python import forked_python
 
 
-def isolated(home: Path) -> dict[str, str]:
-    """This Python first on PATH; nothing of DVC, git or the hub outside the folder `home`."""
-    return os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+def isolated(home: Path, forked: bool = True) -> dict[str, str]:
+    """This Python first on PATH, or one that forks; nothing of DVC, git or the hub outside `home`.
+
+    tests/forked_python.py says which tests need the real one.
+    """
+    places = [*([forked_python()] if forked else []), Path(sys.executable).parent]
+    mine = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return mine | {
+        "PATH": os.pathsep.join([*map(str, places), os.environ["PATH"]]),
         "HOME": str(home),
         "HF_HOME": str(home / "hub"),
         "DVC_SITE_CACHE_DIR": str(home / "dvc"),

@@ -91,7 +91,12 @@ def _run(command: list[str], folder: Path | None) -> str:
     if done.returncode:
         if any(words in done.stderr for words in SAY_THAT):
             raise InputError(NO_COMMIT)
-        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         words = " ".join(command).replace(f"{sys.executable} -m ", "")
-        raise InputError(f"{words}: {said[-1] if said else f'exit status {done.returncode}'}")
+        why = last_line(done.stderr or done.stdout, f"exit status {done.returncode}")
+        raise InputError(f"{words}: {why}")
     return done.stdout
+
+
+def last_line(said: str, otherwise: str = "no reason given") -> str:
+    """The line that says what happened, of what a program said when it failed."""
+    return (said.strip().splitlines() or [otherwise])[-1].removeprefix("ERROR: ")

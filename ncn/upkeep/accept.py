@@ -13,7 +13,6 @@ import ast
 import hashlib
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 from ncn.common.errors import InputError
 from ncn.common.files import md5_of_listing
 from ncn.settings.yaml12 import read_yaml
-from ncn.studies.tools import head
+from ncn.studies.tools import dvc, head
 
 LOCK = Path("dvc.lock")
 COMMITS = 100  # of a file or folder that are looked through for the recorded version
@@ -37,13 +36,7 @@ def stale() -> dict[str, list[Any]]:
     Raises:
         InputError: DVC fails; in its words.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise InputError(f"dvc status: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-    stages: dict[str, list[Any]] = json.loads(done.stdout)
+    stages: dict[str, list[Any]] = json.loads(dvc("status", "--json"))
     return stages
 
 
@@ -159,7 +152,5 @@ def run(arguments: argparse.Namespace) -> None:
     if not accepted:
         print("nothing is recorded")
     elif not arguments.dry_run:
-        subprocess.run(
-            [sys.executable, "-m", "dvc", "commit", "--quiet", "--force", *accepted], check=True
-        )
+        dvc("commit", "--quiet", "--force", *accepted)
         print(f"recorded in {LOCK}: {len(accepted)} stages; commit it together with your edit")

@@ -15,6 +15,7 @@ from typing import Any
 from ncn.common.errors import InputError
 from ncn.common.files import as_written
 from ncn.common.paths import REQUIREMENTS
+from ncn.studies.tools import last_line
 
 PIP_AUDIT = Path(".venv/audit/bin/pip-audit")
 SECONDS = 600
@@ -33,7 +34,7 @@ def report() -> dict[str, Any] | str:
     try:
         found: dict[str, Any] = json.loads(done.stdout)
     except (ValueError, RecursionError):  # it ends with 1 for a vulnerability, or a dead network
-        return (done.stderr.strip().splitlines() or ["pip-audit said nothing"])[-1]
+        return last_line(done.stderr, "pip-audit said nothing")
     return found
 
 

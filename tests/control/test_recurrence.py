@@ -1,7 +1,5 @@
 """The controller with a state: the same as a loop, however a text is cut."""
 
-import io
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,7 +15,6 @@ from ncn.settings import Params
 from tests.conftest import special, with_arm
 from tests.generation.saved import lively
 from tests.model.test_language_model import shaken, tokens
-from tests.training.test_step import LR, batch, engine, weights
 
 GPT2 = 50_257
 
@@ -139,19 +136,3 @@ def test_generation_keeps_one_state_of_constant_size(tiny: Params) -> None:
         assert cache.tonic.memory.untyped_storage().nbytes() == 2 * 8 * 4
     cache.clear()
     assert cache.tonic == Tonic()
-
-
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_run_goes_on_from_a_state_to_the_bit(tiny: Params, checkpointing: bool) -> None:
-    params = with_arm(tiny, salience="causal", controller="recurrent")
-    one, other = (engine(params, "special", checkpointing=checkpointing) for _ in range(2))
-    expected = [one.step(batch(number), LR) for number in range(4)]
-    for number in range(2):
-        other.step(batch(number), LR)
-    file = io.BytesIO()
-    torch.save(other.state_dict(), file)
-    file.seek(0)
-    resumed = engine(params, "special", checkpointing=checkpointing)
-    resumed.load_state_dict(torch.load(file, weights_only=True))
-    assert [resumed.step(batch(number), LR) for number in range(2, 4)] == expected[2:]
-    assert torch.equal(weights(resumed.model), weights(one.model))

@@ -12,7 +12,7 @@ import huggingface_hub
 from ncn.analysis.adaptation import read_adapted
 from ncn.analysis.records import copy_tuning
 from ncn.analysis.robustness import read_over_fitting
-from ncn.commands import doctor, summary
+from ncn.commands import summary
 from ncn.commands.figures import DRAWN, drawn
 from ncn.common.errors import InputError
 from ncn.common.files import read_json, write_json
@@ -40,7 +40,7 @@ from ncn.studies.freeze import in_markdown
 from ncn.studies.plan import read_study
 from ncn.studies.tools import hours_of
 from ncn.training.tuning import as_chosen, chosen_rate
-from ncn.upkeep import audit, experiments
+from ncn.upkeep import audit, doctor, experiments
 from stages.tokenize_corpus import fetched_texts, work_key
 from tests.conftest import PARAMS
 from tests.hub import Hub, Refusal, serve_hub

@@ -1,6 +1,5 @@
 """`ncn.phasic: layer`: a layer's signals are made of that layer's own input (preprint eq. 2)."""
 
-import io
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from ncn.model.flops import flops_per_token
 from ncn.settings import Params
 from tests.conftest import special, with_arm
 from tests.model.test_language_model import shaken, tokens
-from tests.training.test_step import LR, batch, engine, weights
 
 GPT2 = 50_257
 
@@ -84,19 +82,3 @@ def test_a_model_of_embeddings_does_not_speak_of_it(tiny: Params, tmp_path: Path
     model = shaken(special(tiny, salience="causal", phasic="layer"))
     save_model(model, tmp_path / "model")
     assert torch.equal(load_model(tmp_path / "model")(tokens()), model(tokens()))
-
-
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_run_goes_on_from_a_state_to_the_bit(tiny: Params, checkpointing: bool) -> None:
-    params = with_arm(tiny, salience="causal", phasic="layer", attention_entropy=True)
-    one, other = (engine(params, "special", checkpointing=checkpointing) for _ in range(2))
-    expected = [one.step(batch(number), LR) for number in range(4)]
-    for number in range(2):
-        other.step(batch(number), LR)
-    file = io.BytesIO()
-    torch.save(other.state_dict(), file)
-    file.seek(0)
-    resumed = engine(params, "special", checkpointing=checkpointing)
-    resumed.load_state_dict(torch.load(file, weights_only=True))
-    assert [resumed.step(batch(number), LR) for number in range(2, 4)] == expected[2:]
-    assert torch.equal(weights(resumed.model), weights(one.model))

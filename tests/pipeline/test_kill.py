@@ -47,7 +47,7 @@ def kill_once(project: Project, victim: str, number: signal.Signals) -> tuple[in
 
 def test_two_processes_killed_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    project = fresh_clone(tmp_path / "project", isolated(tmp_path / "home"))
+    project = fresh_clone(tmp_path / "project", isolated(tmp_path / "home", forked=False))
     path = project.folder / "params.yaml"
     params = YAML().load(path)
     params["train"].update({"processes": 2, "epochs": 0.4})

@@ -110,7 +110,7 @@ def test_a_fresh_clone_sees_that_nothing_changed(project: Project, tmp_path: Pat
 
 def test_a_second_run_from_nothing_makes_the_same_lock(project: Project, tmp_path: Path) -> None:
     project.run("git", "clone", "-q", str(project.folder), str(tmp_path / "clone"))
-    clone = Project(tmp_path / "clone", project.environment)
+    clone = Project(tmp_path / "clone", isolated(tmp_path, forked=False))
     # Forced: files in git (metrics, plots) would let a plain repro skip the later stages.
     assert len(ran(clone.run("dvc", "repro", "--force"))) == RUN
     assert clone.lock == project.lock

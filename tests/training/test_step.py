@@ -56,26 +56,37 @@ def weights(model: LanguageModel) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
+ROUTED = {"salience": "causal", "signals": ["router"], "experts": 4, "experts_per_token": 2}
+RECURRENT = {"salience": "causal", "controller": "recurrent"}
+BY_LAYER = {"salience": "causal", "phasic": "layer", "attention_entropy": True}
+
+
 @pytest.mark.parametrize(
-    "arm",
+    ("arm", "checkpointing"),
     [
-        {},
-        {"salience": "causal", "plasticity": "gain"},
-        {"salience": "causal", "signals": ["router"], "experts": 4, "experts_per_token": 2},
+        ({}, False),
+        ({"salience": "causal", "plasticity": "gain"}, False),
+        (ROUTED, False),
+        (RECURRENT, False),
+        (RECURRENT, True),
+        (BY_LAYER, False),
+        (BY_LAYER, True),
     ],
 )
 def test_an_engine_goes_on_from_a_saved_state_to_the_bit(
-    tiny: Params, arm: dict[str, object]
+    tiny: Params, arm: dict[str, object], checkpointing: bool
 ) -> None:
     params = with_arm(tiny, **arm)
-    undisturbed, interrupted = engine(params, "special"), engine(params, "special")
+    undisturbed, interrupted = (
+        engine(params, "special", checkpointing=checkpointing) for _ in range(2)
+    )
     for number in range(3):
         interrupted.step(batch(number), LR)
     file = io.BytesIO()
     torch.save(interrupted.state_dict(), file)
     file.seek(0)
     torch.manual_seed(99)  # what other code drew in between is no part of the state
-    resumed = engine(params, "special")
+    resumed = engine(params, "special", checkpointing=checkpointing)
     resumed.load_state_dict(torch.load(file, weights_only=True))
     expected = [undisturbed.step(batch(number), LR) for number in range(6)]
     assert [resumed.step(batch(number), LR) for number in range(3, 6)] == expected[3:]

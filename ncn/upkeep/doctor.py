@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from ncn.common.errors import InputError
 from ncn.common.paths import RAW, REQUIREMENTS, TOKENS, model_directory, run_name
 from ncn.sources.kept import refuse_foreign
-from ncn.studies.tools import head
+from ncn.studies.tools import head, last_line
 
 PYTHONS = ((3, 11), (3, 13))
 SCRATCH = Path(".scratch")
@@ -30,7 +30,6 @@ RWLOCK = Path(".dvc/tmp/rwlock")
 FREE_BYTES = 2e9  # for the small experiment; text from the hub needs HUB_COPIES of itself
 MEMORY, MEMORY_BYTES = Path("/proc/meminfo"), 1e9  # of which torch alone takes a third
 HUB_COPIES = 4  # as fetched, as tokens, each once more in DVC's cache
-PINNED = re.compile(r"^[A-Za-z0-9][\w.-]*==")
 REMOTE_SECONDS = 60  # on a busy machine, loading DVC alone takes more than 15
 # Prints `there`, `closed` (a folder that cannot be written everywhere) or `absent`; what it raises
 # ends in a line on stderr.
@@ -79,15 +78,16 @@ def python() -> Finding:
 def packages() -> Finding:
     """Is what requirements.lock pins installed?"""
     try:
-        from packaging.requirements import Requirement
         from packaging.version import Version
+
+        from ncn.upkeep.lock import locked
     except ImportError:
         return problem("packaging is not installed: make setup")
-    if not REQUIREMENTS.is_file():
-        return problem(f"{REQUIREMENTS} does not exist: git checkout {REQUIREMENTS}")
-    lines = [line.partition("#")[0] for line in REQUIREMENTS.read_text().splitlines()]
-    wanted = [Requirement(line) for line in lines if PINNED.match(line)]
-    wanted = [each for each in wanted if each.marker is None or each.marker.evaluate()]
+    try:
+        pinned = locked(REQUIREMENTS)
+    except InputError as error:
+        return problem(str(error))
+    wanted = [each for each in pinned if each.marker is None or each.marker.evaluate()]
     wrong = []
     for each in wanted:
         try:
@@ -366,11 +366,6 @@ def lacking_packages(schemes: Iterable[str]) -> dict[str, str]:
         if module and find_spec(module) is None:
             lacking[scheme] = module.replace("_", "-")  # as DVC names its own: dvc_s3 is of dvc-s3
     return lacking
-
-
-def last_line(text: str) -> str:
-    """The line that says what happened, of a program's error output."""
-    return (text.strip().splitlines() or ["no reason given"])[-1].removeprefix("ERROR: ")
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {

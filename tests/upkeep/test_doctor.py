@@ -14,9 +14,9 @@ from dvc.fs import localfs
 from dvc.rwlock import rwlock
 
 from ncn.__main__ import loaded, run
-from ncn.commands import doctor
 from ncn.common.paths import run_name
 from ncn.settings import load_params
+from ncn.upkeep import doctor
 from tests.conftest import PARAMS, ROOT
 
 
@@ -51,6 +51,15 @@ def test_other_packages_are_named(here: Path) -> None:
     assert "no-such-package is not installed" in finding.words
     assert "pywin32" not in finding.words
     assert finding.words.endswith(": make setup")
+
+
+@pytest.mark.parametrize("lock", [b"\xff", b"numpy==no version", None])
+def test_a_lock_that_cannot_be_read_is_a_line(here: Path, lock: bytes | None) -> None:
+    (here / "requirements.lock").unlink()
+    if lock is not None:
+        (here / "requirements.lock").write_bytes(lock)
+    assert re.fullmatch(r"requirements\.lock .*|requirements\.lock: .*", doctor.packages().words)
+    assert doctor.packages().mark == "problem"
 
 
 def test_a_dvc_of_another_environment_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
