@@ -106,8 +106,11 @@ def scan_run(
 
 
 def printable(token: str) -> str:
-    """A token on one line, its blanks visible."""
-    return token.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")
+    """A token on one line, its blanks visible.
+
+    DVC reads a table as text, which would make a \\n of each \\r.
+    """
+    return token.replace(" ", "·").replace("\n", "⏎").replace("\r", "↵").replace("\t", "⇥")
 
 
 def word_ids(tokenizer: Tokenizer, word: str) -> list[int]:

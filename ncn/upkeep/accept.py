@@ -65,7 +65,10 @@ def difference(path: str, digest: str) -> str | None:
     """What differs, beside words, between a file or folder and what dvc.lock recorded of it."""
     before = version(path, digest)
     if before is None:
-        return f"{path}: what dvc.lock recorded is in none of its last {COMMITS} commits"
+        return (
+            f"{path}: what dvc.lock recorded is in none of its last {COMMITS} commits: commit each"
+            " accepted edit before the next"
+        )
     place = Path(path)
     there = [place] if place.is_file() else place.rglob("*")
     now = {str(f): f.read_bytes() for f in there if f.is_file() and "__pycache__" not in f.parts}
@@ -99,8 +102,11 @@ def meaning(name: str, source: bytes) -> str:
 
 
 def version(path: str, digest: str) -> Files | None:
-    """The files of `path` in the newest commit in which they have this md5 of DVC's."""
-    for commit in git("log", f"-{COMMITS}", "--format=%H", "--", path).decode().split():
+    """The files of `path` in the newest commit in which they have this md5 of DVC's.
+
+    Of all branches, and of experiments: `dvc exp run` commits the code that nobody has committed.
+    """
+    for commit in git("log", "--all", f"-{COMMITS}", "--format=%H", "--", path).decode().split():
         files = {}
         for line in git("ls-tree", "-r", "-z", commit, "--", path).decode().split("\0"):
             if line:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from ncn.common.errors import InputError
 from ncn.common.paths import RAW, REQUIREMENTS, TOKENS, model_directory, run_name
 from ncn.sources.kept import refuse_foreign
-from ncn.studies.tools import head, last_line
+from ncn.studies.tools import git, head, last_line
 
 PYTHONS = ((3, 11), (3, 13))
 SCRATCH = Path(".scratch")
@@ -166,6 +166,18 @@ def folder() -> Finding:
             return note(f"{error}; until then dvc repro runs, as core.no_scm says, and no dvc exp")
         return problem(f"{error}; or, for dvc repro alone: dvc config --local core.no_scm true")
     return ok(str(Path.cwd()))
+
+
+def identity() -> Finding:
+    """Does git know who commits, as `dvc exp run` does of what is not committed yet?"""
+    for key in ("user.name", "user.email"):
+        try:
+            known = git("config", key).strip()
+        except InputError:  # not set; that there is no git, `commands` says
+            known = ""
+        if not known and not os.environ.get(key.upper().replace("USER.", "GIT_COMMITTER_")):
+            return note(f"no {key}, which git commit and dvc exp run need: git config {key} YOURS")
+    return ok("git has user.name and user.email")
 
 
 def without_git() -> bool:
@@ -376,6 +388,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "compiler": compiler,
     "commands": commands,
     "folder": folder,
+    "identity": identity,
     "params.yaml": settings,
     "machine": machine,
     "disk": disk,

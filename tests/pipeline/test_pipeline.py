@@ -343,6 +343,10 @@ def test_a_file_of_somebodys_in_data_raw_outlives_a_fetch(
     output = clone.run("dvc", "repro", "download", status=255)
     (line,) = [line for line in output.splitlines() if line.startswith("error:")]
     assert "data/raw/text/mine.txt was not fetched by the pipeline" in line
+    # An experiment begins with a forced checkout, which deletes what it sees of others.
+    clone.run("git", "config", "user.name", "test")
+    clone.run("git", "config", "user.email", "test@example.org")
+    assert "was not fetched" in clone.run("dvc", "exp", "run", "download", status=255)
     assert mine.read_text() == "mine"
     mine.unlink()
     assert ran(clone.run("dvc", "repro", "download")) == {"download"}

@@ -1,12 +1,15 @@
 """The brain scan's tests find what is planted, and nothing where nothing is."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from dvc.repo.plots import _load_sv
 
+from ncn.common.tsv import read_tsv, write_tsv
 from ncn.corpus.conditions import NO_CONDITIONS
 from ncn.model import LanguageModel, build_model
 from ncn.model.inputs import ConditionedRows
@@ -21,7 +24,7 @@ from ncn.scan.tests import (
     specialisation,
     temperature,
 )
-from ncn.scan.texts import Scan, untrained, word_ids
+from ncn.scan.texts import Scan, printable, untrained, word_ids
 from ncn.settings import Params
 from ncn.statistics.frequency import common_types
 from ncn.statistics.permutation import p_value
@@ -354,3 +357,12 @@ def test_a_word_is_found_whatever_its_case_and_blanks() -> None:
             return [b" but", b"But", b"butter", b"\xff", b" BUT ", b"tub"]
 
     assert word_ids(Pieces(), "but") == [0, 1, 4]  # type: ignore[arg-type]
+
+
+def test_a_token_of_a_table_is_the_same_for_every_reader(tmp_path: Path) -> None:
+    tokens = ['"', "\r", "\n", "\r\n", "\t", " ", '\r"x"\n\t']
+    rows = [{"token": printable(token)} for token in tokens]
+    write_tsv(tmp_path / "t.tsv", rows)
+    as_text = _load_sv((tmp_path / "t.tsv").read_text(encoding="utf-8"), "\t")
+    assert read_tsv(tmp_path / "t.tsv") == as_text == rows
+    assert len({row["token"] for row in rows}) == len(tokens)

@@ -19,6 +19,8 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+from dvc.fs import LocalFileSystem
+from dvc.ignore import DvcIgnoreFilter
 from huggingface_hub import file_download
 
 from ncn.common.errors import InputError
@@ -705,6 +707,25 @@ def test_a_file_that_comes_while_the_stage_runs_stays_too() -> None:
         fetch(params.data, params.tokenizer, 7, Path("data/raw"), meanwhile)
     assert Path("data/raw/mine.txt").read_text() == "mine"
     assert Path("data/raw/text/stories.txt").read_bytes() == before
+
+
+def test_dvc_sees_what_was_fetched_and_nothing_of_somebodys(hub: Hub) -> None:
+    """Or `dvc exp run` would delete it before the stage could refuse."""
+    shutil.copy(ROOT / ".dvcignore", ".")
+    names = {"text": ["0.txt", "notes~", "é\n.txt"], "vocabulary": VOCABULARY}
+    for folder, files in names.items():
+        Path(folder).mkdir()
+        for name in files:
+            Path(folder, name).write_text(f"A story of {name}")
+    content = settings(source="local", path="text/*").model_dump()
+    content["tokenizer"] |= {"vocabulary": "local", "path": "vocabulary"}
+    dvc = DvcIgnoreFilter(LocalFileSystem(), str(Path.cwd()))
+    for params in (settings(stories=2), of_hub(), of_url(hub), Params.model_validate(content)):
+        fetched = run(params)
+        assert [each for each in fetched if dvc.is_ignored_file(f"data/raw/{each}")] == []
+    assert {"text/000001-notes~", "tokenizer/merges.txt"} < fetched.keys()
+    for mine in ("mine.txt", "text/mine.txt", "text/0/000000-a.txt", "b/c.txt", "tokenizer/a.json"):
+        assert dvc.is_ignored_file(f"data/raw/{mine}")
 
 
 @pytest.mark.parametrize("deleted", [1, 2])

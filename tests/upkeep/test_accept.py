@@ -100,3 +100,19 @@ def test_only_words_are_recorded(capsys: pytest.CaptureFixture[str]) -> None:
     Path("code/a.py").write_bytes(CODE)
     Path("code/style.css").write_text("b {}")
     assert "one: runs again: code/style.css\n" in accepted(capsys)
+
+
+@pytest.mark.usefixtures("dvc")
+def test_code_that_only_an_experiment_committed_is_found(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("code/b.py").write_bytes(MORE[0])
+    command(sys.executable, "-m", "dvc", "repro", "-q")
+    experiment = "refs/exps/00/0000/tried"
+    command("git", "add", "-A")
+    tried = command("git", "-c", "user.name=x", "-c", "user.email=x", "stash", "create").strip()
+    command("git", "reset", "-q")
+    Path("code/b.py").write_bytes(MORE[0].replace(b"# not x >> 1", b"# a third"))
+    assert "is in none of its last 100 commits: commit each accepted edit" in accepted(capsys)
+    command("git", "update-ref", experiment, tried)
+    assert "recorded in dvc.lock: 2 stages" in accepted(capsys)

@@ -92,6 +92,18 @@ def test_a_folder_without_git_is_a_problem_unless_dvc_was_told_of_it(here: Path)
     assert mark(doctor.folder) == "note"
 
 
+def test_a_git_that_does_not_know_who_commits_is_said(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    for variable in ("GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.delenv(variable, raising=False)
+    subprocess.run(["git", "config", "user.name", "Ada"], check=True)
+    assert doctor.identity().words.startswith("no user.email, ")
+    monkeypatch.setenv("GIT_COMMITTER_EMAIL", "ada@example.org")
+    assert mark(doctor.identity) == "ok"
+
+
 def test_outputs_are_all_there_or_none_or_some_are_missing(here: Path) -> None:
     assert mark(doctor.outputs) == "note"
     Path("data/raw").mkdir(parents=True)
