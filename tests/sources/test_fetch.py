@@ -24,7 +24,7 @@ from huggingface_hub import file_download
 from ncn.common.errors import InputError
 from ncn.settings import END_OF_TEXT, Params, load_params
 from ncn.sources import fetch as sources
-from ncn.sources import transfer
+from ncn.sources import local_texts, transfer
 from ncn.sources.fetch import check_text, fetch
 from tests.conftest import PARAMS, ROOT
 from tests.hub import Hub, Refusal, serve_hub
@@ -650,6 +650,19 @@ def test_what_counts_as_text_is_one_rule_and_what_is_left_out_is_counted(path: s
     if path == "in":
         left_out |= {"hidden": 2, "of other names": 1}
     assert manifest["left_out"] == left_out
+
+
+@pytest.mark.parametrize("path", ["in", "in/**/*.txt", "in/a"])
+def test_more_files_than_are_held_are_refused_by_their_number(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_texts, "MOST_FILES", 3)
+    fourth = "a/b/3.txt" if path != "in/a" else "a/3.md"
+    laid_out(**{f"a/{n}.txt": f"{n}.".encode() for n in range(3)}, **{fourth: b"3."})
+    said = f"data.path: {path} holds more than 3 files: join them into fewer, with {END_OF_TEXT}"
+    assert said in refused(settings(source="local", path=path))
+    Path("in", fourth).unlink()
+    assert len(run(settings(source="local", path=path))) == 3 + 1  # the manifest
 
 
 @pytest.mark.parametrize(
