@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from ncn.benchmark import libraries
+from ncn.benchmark.training import random_rows
 from ncn.corpus.meta import read_meta
 from ncn.corpus.rows import TOKEN
 from ncn.corpus.tokenizer import train_tokenizer
+from ncn.model import build_model
+from ncn.model.inputs import split_rows
 from ncn.settings import END_OF_TEXT, Params
 from tests.conftest import VOCABULARY
 
@@ -46,12 +49,12 @@ def test_a_word_in_ten_of_the_second_text_is_made_up(monkeypatch: pytest.MonkeyP
 
 def test_the_plain_model_has_the_shape_and_sees_no_later_token(tiny: Params) -> None:
     torch.manual_seed(0)
-    rows = libraries.random_rows(5, tiny.model.context_length, VOCABULARY)
+    rows = random_rows(5, tiny.model.context_length, VOCABULARY)
     ways = libraries.ways_to_score(tiny, rows, VOCABULARY, torch.device("cpu"))
     ours, theirs = (np.asarray(ways[way]()) for way in (libraries.OURS, libraries.PLAIN))
     assert ours.shape == theirs.shape == rows[:, 1:].shape
     assert np.isfinite(theirs).all()
-    model = libraries.build_model(tiny, "baseline", VOCABULARY)
+    model = build_model(tiny, "baseline", VOCABULARY)
     plain = libraries.PlainModel(model.config).eval()
     sizes = [sum(each.numel() for each in one.parameters()) for one in (model, plain)]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
@@ -59,7 +62,7 @@ def test_the_plain_model_has_the_shape_and_sees_no_later_token(tiny: Params) -> 
     changed[:, 20:] = (rows[:, 20:] + 1) % VOCABULARY
     with torch.inference_mode():
         before, after = (
-            plain.token_losses(*libraries.split_rows(each, torch.device("cpu"))[:2])
+            plain.token_losses(*split_rows(each, torch.device("cpu"))[:2])
             for each in (rows, changed)
         )
     assert torch.allclose(before[:, :19], after[:, :19], atol=1e-5)
