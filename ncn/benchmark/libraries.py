@@ -6,6 +6,7 @@ words, as stories are, and the same with every tenth word made up, which no enco
 Scoring is timed beside a `torch.nn.TransformerEncoder` of the same shape.
 """
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -70,10 +71,12 @@ def ways_to_tokenize(file: Path, vocabulary: Path, params: Params) -> Ways:
     def stage() -> None:
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             scratch = Path(folder)
+            # At a new place: a process keeps the words that it has met by that of the vocabulary.
+            mine = Path(shutil.copytree(vocabulary, scratch / "vocabulary"))
             corpus = count_stories([file], params.text, scratch)
             drawn = split.unit == "story"
             parts, found = choose_stories(corpus, split, params.seed, scratch, drawn)
-            write_corpus(corpus, parts, found, vocabulary, split, length, params.seed, out, scratch)
+            write_corpus(corpus, parts, found, mine, split, length, params.seed, out, scratch)
 
     def loop(way: str, encoder: Callable[[], Encode]) -> None:
         encode, end = encoder(), _bytes([tokenizer.end_of_text])
@@ -151,8 +154,9 @@ def libraries(params: Params, device: torch.device) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "text.txt"
             file.write_text(text, encoding="utf-8")
-            train_tokenizer(text.split(END_OF_TEXT), small.tokenizer.vocab_size, folder)
-            seconds = in_turn(ways_to_tokenize(file, Path(folder), small), ROUNDS, kind)
+            vocabulary = Path(folder) / "vocabulary"
+            train_tokenizer(text.split(END_OF_TEXT), small.tokenizer.vocab_size, vocabulary)
+            seconds = in_turn(ways_to_tokenize(file, vocabulary, small), ROUNDS, kind)
             size = file.stat().st_size
             texts_[kind] = {"bytes": size, "ways": compared(seconds, TIKTOKEN)}
     of_size = {

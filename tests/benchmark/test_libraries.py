@@ -25,8 +25,8 @@ def test_every_way_to_tokenize_gives_the_same_ids(
         folder = tmp_path / kind
         folder.mkdir()
         (file := folder / "text.txt").write_text(text, encoding="utf-8")
-        train_tokenizer(text.split(END_OF_TEXT), 400, folder)
-        ways = libraries.ways_to_tokenize(file, folder, params)
+        train_tokenizer(text.split(END_OF_TEXT), 400, folder / "vocabulary")
+        ways = libraries.ways_to_tokenize(file, folder / "vocabulary", params)
         for run in ways.values():
             run()
         ids, *others = (
