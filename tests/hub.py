@@ -5,8 +5,8 @@
 
 It answers HEAD and GET with ranges, lists repositories, creates them and takes commits, notes what
 was asked, and can misbehave: cut a connection or let it hang, refuse, ignore ranges or answer
-another, send a reader to another host. Files given as `mirror` lie at their plain paths
-(`endpoint/NAME`), as on a mirror that knows nothing of the hub.
+another, send a reader to another host, or something else than the file. Files given as `mirror` lie
+at their plain paths (`endpoint/NAME`), as on a mirror that knows nothing of the hub.
 """
 
 import base64
@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,6 +68,7 @@ class Hub:
     ranges: bool = True  # False: the server ignores Range
     early: int = 0  # a range starts so many bytes before what was asked
     redirect_to: str | None = None  # another endpoint that holds the hub's files
+    instead: tuple[Mapping[str, str], Iterable[bytes]] | None = None  # headers, body of each GET
 
     def ranges_asked(self) -> list[str | None]:
         """The Range of each GET, in order."""
@@ -244,6 +245,9 @@ class _Handler(BaseHTTPRequestHandler):
             if hub.redirect_to:
                 self._send(302, headers | {"Location": hub.redirect_to + self.path})
                 return
+        if hub.instead and self.command == "GET":
+            self._stream(*hub.instead)
+            return
         range_ = FROM_BYTE.fullmatch(self.headers.get("Range", "")) if hub.ranges else None
         start = int(range_[1]) - hub.early if range_ else 0
         if range_ and start >= len(found):
@@ -257,6 +261,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, refusal: Refusal) -> None:
         code = {"X-Error-Code": refusal.code} if refusal.code else {}
         self._send(refusal.status, code, refusal.body)
+
+    def _stream(self, headers: Mapping[str, str], body: Iterable[bytes]) -> None:
+        """A body whose end only the connection's end tells, unless a header does."""
+        self.close_connection = True
+        self.send_response(200)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with suppress(OSError):  # the client has seen enough
+            self.wfile.writelines(body)
 
     def _send(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
         self.send_response(status)

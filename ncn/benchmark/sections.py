@@ -15,6 +15,7 @@ import torch
 
 from ncn.benchmark.generation import generating, generating_table
 from ncn.benchmark.kernels import elementwise_kernels, kernel_table, measure_kernels, output_head
+from ncn.benchmark.libraries import libraries, libraries_table
 from ncn.benchmark.skipping import skipping, skipping_table
 from ncn.benchmark.start_up import start_up, start_up_table
 from ncn.benchmark.switching import switching, switching_table
@@ -54,6 +55,7 @@ SECTIONS = {
     ),
     "training_speed": Section(speed, speed_table),
     "start_up": Section(start_up, start_up_table),
+    "libraries": Section(libraries, libraries_table),
     "generation": Section(generating, generating_table),
     "switching": Section(switching, switching_table),
     "skipping": Section(skipping, skipping_table),

@@ -1,5 +1,6 @@
 """Files that are either whole or absent: written beside their place, synced, then renamed."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -14,20 +15,43 @@ from ncn.common.errors import InputError
 
 @contextmanager
 def replacing(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file that takes `path`'s place when the block ends, and not at all if it fails."""
+    """Open a file that takes `path`'s place when the block ends, and not at all if it fails.
+
+    Whoever else writes the same file waits: the workers of a process that was killed go on with
+    what they are at, while the same command has begun again.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
-    encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
-    try:
-        with open(beside, mode, encoding=encoding, newline=newline) as file:
+    with _alone(beside, mode) as file:
+        try:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+def _alone(path: Path, mode: str) -> IO[Any]:
+    """An empty file that nobody else writes, as long as it is open."""
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
+    while True:
+        file = open(  # noqa: SIM115 (the caller closes it)
+            path, mode, encoding=encoding, newline=newline, opener=_as_it_is
+        )
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            if path.stat().st_size:  # left by a process that was killed
+                file.truncate(0)
+            return file
+        file.close()  # another has meanwhile renamed or deleted it
+
+
+def _as_it_is(path: str, flags: int) -> int:
+    """Opened as `open` would, but not emptied: somebody may be writing there."""
+    return os.open(path, flags & ~os.O_TRUNC, 0o666)
 
 
 @contextmanager

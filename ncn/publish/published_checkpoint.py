@@ -155,7 +155,7 @@ def _check_archive(path: Path) -> None:
             )
         content = archive.read(pickled)
         held = {each.filename: each.file_size for each in entries}
-        for key, needed in _storages(content):
+        for key, needed in _storages(content, path):
             place = f"{pickled.filename.removesuffix('data.pkl')}data/{key}"
             if needed != held.get(place):
                 raise InputError(
@@ -182,12 +182,13 @@ def _check_archive(path: Path) -> None:
                 )
 
 
-def _storages(pickled: bytes) -> Iterator[tuple[str, int]]:
+def _storages(pickled: bytes, path: Path) -> Iterator[tuple[str, int]]:
     """The name and the bytes of each storage that a pickle asks for, as torch.save asks for it.
 
     The reader maps the file, and would take what lies behind a storage that is too short.
 
     Raises:
+        InputError: a tensor is of numbers that no published checkpoint has, as of 8 bits.
         LookupError, ValueError: it is asked for otherwise.
     """
     memo: dict[object, object] = {}
@@ -201,7 +202,12 @@ def _storages(pickled: bytes) -> Iterator[tuple[str, int]]:
             what, kind, key, _, length = pushed[-5:]
             if what != "storage" or not isinstance(length, int):
                 raise ValueError("no storage of a tensor")
-            yield str(key), length * STORAGES[str(kind).removeprefix("torch ")]
+            if (of := str(kind).removeprefix("torch ")) not in STORAGES:
+                raise InputError(
+                    f"{path} is refused: it has numbers of a kind ({of}) that no published"
+                    " checkpoint has: floating point of 16, 32 or 64 bits is read"
+                )
+            yield str(key), length * STORAGES[of]
         elif argument is not None:
             pushed.append(argument)
 

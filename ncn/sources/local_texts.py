@@ -9,24 +9,30 @@ the letters, links to folders followed; of a glob, what it matches. Left out of 
     the same text       a file whose bytes another one has already given
 
 A folder that holds this repository, or belongs to the system, is refused, and so is a glob of all
-that lies below one.
+that lies below one. So are more than MOST_FILES, which would take memory that grows with them.
 """
 
 import glob
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from ncn.common.errors import InputError
+from ncn.settings import END_OF_TEXT
 from ncn.settings.data import expanded, fixed_part
 
 SUFFIX = ".txt"
+MOST_FILES = 100_000  # of some 1 kB each in the memory of download and of tokenize
 SYSTEM = (
     "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/opt", "/proc", "/root", "/run", "/sbin",
     "/sys", "/tmp", "/usr", "/var",
 )  # fmt: skip
 # nor anything below these
 NEVER = ("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/sbin", "/sys", "/usr")
+
+Found = TypeVar("Found")
 
 
 def find_texts(path: str, root: Path) -> tuple[list[Path], Counter[str]]:
@@ -45,12 +51,12 @@ def find_texts(path: str, root: Path) -> tuple[list[Path], Counter[str]]:
         return [place], left_out
     if place.is_dir():
         _refuse(path, place, root)
-        found = list(_below(place, set(), left_out))
+        found = _no_more(path, _below(path, place, set(), left_out))
     elif glob.has_magic(path):
         folder = fixed_part(place)
         if "**" in place.parts or any(folder.resolve().is_relative_to(each) for each in NEVER):
             _refuse(path, folder, root)
-        matched = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207
+        matched = map(Path, _no_more(path, glob.iglob(str(place), recursive=True)))  # noqa: PTH207
         by_place = {file.resolve(): file for file in sorted(matched, key=_depth, reverse=True)}
         found = [file for file in by_place.values() if file.is_file()]
     elif place.exists():
@@ -73,21 +79,34 @@ def said(left_out: Mapping[str, int]) -> str:
     return f" (left out: {counts})" if counts else ""
 
 
-def _below(folder: Path, seen: set[tuple[int, int]], left_out: Counter[str]) -> Iterator[Path]:
+def _no_more(path: str, found: Iterable[Found]) -> list[Found]:
+    """What is found, in a list, of at most MOST_FILES."""
+    some = list(islice(found, MOST_FILES + 1))
+    if len(some) > MOST_FILES:
+        raise InputError(
+            f"data.path: {path} holds more than {MOST_FILES:,} files: join them into fewer, with"
+            f" {END_OF_TEXT} between two texts"
+        )
+    return some
+
+
+def _below(
+    path: str, folder: Path, seen: set[tuple[int, int]], left_out: Counter[str]
+) -> Iterator[Path]:
     """The text files of a folder and those below; each folder once, whatever links lead to it."""
     status = folder.stat()
     if (status.st_dev, status.st_ino) in seen:
         return
     seen.add((status.st_dev, status.st_ino))
     try:
-        entries = sorted(folder.iterdir())
+        entries = sorted(_no_more(path, folder.iterdir()))
     except PermissionError as error:
         raise InputError(f"data.path: {folder}: {error.strerror}") from None
     for entry in entries:
         if entry.name.startswith("."):
             left_out["hidden"] += 1
         elif entry.is_dir():
-            yield from _below(entry, seen, left_out)
+            yield from _below(path, entry, seen, left_out)
         elif entry.is_file() and entry.suffix.lower() == SUFFIX:
             yield entry
         else:

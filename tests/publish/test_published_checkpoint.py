@@ -225,6 +225,8 @@ def changed(**changes: Tensor | None) -> dict[str, Tensor]:
         ({"output_head__weight": torch.ones(V, D)}, "should be tied"),
         ({"ncn__layer2__bias": torch.full((6,), torch.nan)}, r"layer2\.bias holds .* not finite"),
         ({"ncn__layer2__bias": torch.ones(6, dtype=torch.int64)}, "is no tensor of numbers"),
+        ({"ncn__layer2__bias": torch.ones(6).to(torch.float8_e4m3fn)}, "numbers of a kind .* no"),
+        ({"ncn__layer2__bias": torch.ones(6, dtype=torch.complex64)}, "numbers of a kind .* no"),
         ({"ncn__layer2__bias": "text"}, "'ncn.layer2.bias' is no tensor of numbers"),
     ],
 )

@@ -26,7 +26,7 @@ from huggingface_hub import file_download
 from ncn.common.errors import InputError
 from ncn.settings import END_OF_TEXT, Params, load_params
 from ncn.sources import fetch as sources
-from ncn.sources import transfer
+from ncn.sources import local_texts, transfer
 from ncn.sources.fetch import check_text, fetch
 from tests.conftest import PARAMS, ROOT
 from tests.hub import Hub, Refusal, serve_hub
@@ -229,6 +229,17 @@ def test_a_broken_download_goes_on_by_itself_from_where_it_broke(hub: Hub, sourc
 
 
 @BOTH_WAYS
+def test_a_server_that_falls_silent_is_left_and_asked_for_the_rest(
+    hub: Hub, source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "TIMEOUT_S", (10, 0.5))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    hub.cuts, hub.hangs = [20 * PIECE], True
+    assert TEXT in run(source(hub)).values()
+    assert hub.ranges_asked() == [None, f"bytes={20 * PIECE}-"]
+
+
+@BOTH_WAYS
 def test_the_next_run_asks_only_for_the_rest(hub: Hub, source: Any) -> None:
     hub.cuts = [20 * PIECE, *([0] * 50)]
     assert "broke off after 1.3 MB" in (message := refused(source(hub)))
@@ -343,6 +354,7 @@ def test_a_wrong_size_stops_before_the_scratch_is_lost(hub: Hub) -> None:
         (Refusal(401), "log in with `hf auth login`"),
         (Refusal(401, "RepoNotFound"), "does not exist, or is private"),
         (Refusal(404), "check data.hub"),
+        (Refusal(429), "429 Too Many Requests: try again later; what has arrived is kept"),
         (Refusal(500), "500 Internal Server Error: try again later"),
     ],
 )
@@ -481,8 +493,10 @@ def test_two_downloads_at_once_do_not_share_scratch(hub: Hub) -> None:
 
 @pytest.mark.parametrize(
     ("status", "advice"),
-    [(404, "404 Not Found: check data.url"), (416, "check data.url"), (503, "try again later")],
-)
+    [(404, "404 Not Found: check data.url"), (416, "check data.url"),
+     (429, "429 Too Many Requests: try again later"), (500, "Server Error: try again later"),
+     (503, "try again later")],
+)  # fmt: skip
 def test_a_mirror_that_refuses_is_one_line(hub: Hub, status: int, advice: str) -> None:
     hub.refusal = Refusal(status)
     assert advice in refused(of_url(hub))
@@ -547,24 +561,40 @@ def test_a_mirror_that_sends_something_else_is_one_line_and_bounded(
     assert sum(parts()) <= 1_000_000
 
 
-@pytest.mark.parametrize("place", ["file:///etc/hostname", "ftp://127.0.0.1/text.txt", "//["])
+@pytest.mark.parametrize(
+    "place",
+    ["file:///etc/hostname", "ftp://127.0.0.1/text.txt", "//[", "http://127.0.0.1:1/text.txt"],
+)
 def test_a_mirror_that_sends_elsewhere_is_one_line(place: str) -> None:
     with mirror({"Location": place, "Content-Length": "0"}, [], status=302) as url:
         words = refused(settings(source="url", url=url, sha256=pinned("", TEXT)["sha256"]))
     assert "cannot fetch http://127.0.0.1" in words
 
 
-def test_a_hub_whose_file_never_ends_is_stopped_at_the_pinned_size(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def endless(url: str, out: Any, **options: Any) -> None:
-        for _ in range(4000):
-            out.write(b"x" * PIECE)
+def test_a_mirror_that_sends_to_another_host_is_followed_and_the_digest_decides(hub: Hub) -> None:
+    there = hub.endpoint.replace("127.0.0.1", "localhost") + "/plain/text.txt"
+    with mirror({"Location": there, "Content-Length": "0"}, [], status=302) as url:
+        pin = pinned("", TEXT)["sha256"]
+        assert TEXT in run(settings(source="url", url=url, sha256=pin)).values()
+        shutil.rmtree("data")
+        assert "is not the" in refused(settings(source="url", url=url, sha256="0" * 64))
 
-    monkeypatch.setattr(transfer, "http_get", endless)
-    words = f"sends more than the {len(TEXT)} bytes that data.hub pins; removed"
+
+@pytest.mark.parametrize(
+    ("headers", "body", "words"),
+    [
+        ({}, ENDLESS, f"sends more than the {len(TEXT)} bytes that data.hub pins; removed"),
+        ({"Content-Length": "abc"}, ENDLESS, "stories.txt"),
+        ({"Content-Encoding": "gzip"}, PACKED, f"sends more than the {len(TEXT)} bytes"),
+        ({"Content-Encoding": "gzip"}, [gzip.compress(TEXT[:-1] + b"x")], "is not the"),
+    ],
+)
+def test_a_hub_that_sends_something_else_is_one_line_and_bounded(
+    hub: Hub, headers: dict[str, str], body: list[bytes], words: str
+) -> None:
+    hub.instead = headers, body
     assert words in refused(of_hub())
-    assert parts() == []
+    assert sum(parts()) <= len(TEXT)
 
 
 def test_a_hub_that_begins_anew_for_ever_is_given_up(
@@ -652,6 +682,19 @@ def test_what_counts_as_text_is_one_rule_and_what_is_left_out_is_counted(path: s
     if path == "in":
         left_out |= {"hidden": 2, "of other names": 1}
     assert manifest["left_out"] == left_out
+
+
+@pytest.mark.parametrize("path", ["in", "in/**/*.txt", "in/a"])
+def test_more_files_than_are_held_are_refused_by_their_number(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_texts, "MOST_FILES", 3)
+    fourth = "b/3.txt" if path != "in/a" else "a/3.md"
+    laid_out(**{f"a/{n}.txt": f"{n}.".encode() for n in range(3)}, **{fourth: b"3."})
+    said = f"data.path: {path} holds more than 3 files: join them into fewer, with {END_OF_TEXT}"
+    assert said in refused(settings(source="local", path=path))
+    Path("in", fourth).unlink()
+    assert len(run(settings(source="local", path=path))) == 3 + 1  # the manifest
 
 
 @pytest.mark.parametrize(
