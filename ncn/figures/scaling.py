@@ -27,7 +27,11 @@ HEIGHT = 2.7  # inches of a panel
 
 
 def draw_scaling(studies: Mapping[str, Mapping[str, Any]], width: float = WIDTH) -> Figure:
-    """metrics/scaling.json as a picture: of each study losses and laws, differences and lines."""
+    """metrics/scaling.json as a picture: of each study losses and laws, differences and lines.
+
+    One size shows nothing over sizes: such studies are drawn only where there are no others.
+    """
+    studies = {k: each for k, each in studies.items() if len(each["sizes"]) > 1} or studies
     found = list(studies.values())
     looks = arm_looks(arm for study in found for arm in study["arms"])
     with style(width):

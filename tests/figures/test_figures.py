@@ -17,6 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ncn.analysis.scaling import scaling
 from ncn.analysis.training_logs import analyse_log
 from ncn.commands.figures import DRAWN
 from ncn.common.files import read_json
@@ -28,11 +29,13 @@ from ncn.figures.curves import draw_curves
 from ncn.figures.palette import SCAN_COLOURS, arm_looks
 from ncn.figures.result import draw_result, result_rows
 from ncn.figures.saving import write
+from ncn.figures.scaling import draw_scaling
 from ncn.figures.series import future_arms
 from ncn.figures.style import WIDTH
 from ncn.settings import PUBLISHED_SERIES, Params, load_params
 from ncn.settings.profiles import experiment
 from ncn.signals import SIGNALS
+from tests.analysis.test_scaling import planted
 from tests.conftest import PARAMS, ROOT
 from tests.results import write_results
 
@@ -330,3 +333,10 @@ def test_a_page_around_it_may_be_dark(tmp_path: Path) -> None:
         image = opened.convert("RGBA")
     assert image.getextrema()[3] == (255, 255)
     assert image.getpixel((0, 0)) == (255, 255, 255, 255)
+
+
+def test_a_study_of_one_size_is_drawn_over_sizes_only_where_there_is_no_other() -> None:
+    one, three = (scaling(planted(-0.05)[:sizes], 1, resamples=20) for sizes in (1, 3))
+    assert "one: loss" not in (shown := words(draw_scaling({"one": one, "three": three})))
+    assert "three: loss" in shown
+    assert "one: loss" in words(draw_scaling({"one": one}))
