@@ -106,9 +106,8 @@ def read_size(folder: Path) -> dict[str, Any]:
     """
     path = folder / COMPARISON
     with as_written(path, folder / "metrics/train"):
-        arms = _arms(folder, path)
-    size = {"size": folder.name, "arms": arms}
-    check(size, str(folder))
+        size = {"size": folder.name, "arms": _arms(folder, path)}
+        check(size, str(folder))
     return size
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment
 
 from ncn.analysis.verdict import reads_the_future, score_reads_the_future
 from ncn.common.errors import InputError
@@ -15,7 +16,7 @@ from ncn.common.files import read_json
 from ncn.common.paths import COMPARISON, SUMMARY, evaluation_metrics, training_metrics
 from ncn.model import LanguageModel, parameter_count
 from ncn.publish.repository import loads_in_transformers
-from ncn.report.templates import environment
+from ncn.report.templates import environment, filled_from
 from ncn.settings import Params, load_params
 
 TEMPLATE = "model_card.md.j2"
@@ -35,8 +36,20 @@ def model_card(model: LanguageModel, repo: str, run: str | None = None) -> str:
     """
     templates = environment(Path(__file__).parent)
     templates.filters["reads_the_future"] = reads_the_future
-    results = None if run is None else _results(model, run)
-    params = None if run is None else load_params()
+    if run is None:
+        return _filled(templates, model, repo, None, None)
+    paths = (training_metrics(run), evaluation_metrics(run), SUMMARY, COMPARISON)
+    with filled_from(*paths):
+        return _filled(templates, model, repo, _results(model, run), load_params())
+
+
+def _filled(
+    templates: Environment,
+    model: LanguageModel,
+    repo: str,
+    results: dict[str, Any] | None,
+    params: Params | None,
+) -> str:
     return templates.get_template(TEMPLATE).render(
         metadata=_metadata(model, repo, results, params).to_yaml(),
         repo=repo,

@@ -13,14 +13,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from jinja2 import UndefinedError
-
 from ncn.analysis.comparison import BASELINE
 from ncn.analysis.robustness import VIEWS
 from ncn.analysis.verdict import Kind, Verdict, reads_the_future, verdict_of
 from ncn.claims.rule import Judgement
-from ncn.common.errors import InputError
-from ncn.common.files import as_written
 from ncn.common.nested import leaves
 from ncn.conditional.curves import CHOICES
 from ncn.figures.palette import arm_colours
@@ -30,7 +26,7 @@ from ncn.report.inputs import Inputs, has_control, has_signal
 from ncn.report.numbers import DASH, count, interval, margin, number, typeset
 from ncn.report.page_charts import columns_of, logged, page_charts, tables_of
 from ncn.report.ranking import FEW_ARMS, in_words, ranking
-from ncn.report.templates import environment
+from ncn.report.templates import environment, filled_from
 from ncn.report.vega import bundle
 from ncn.settings import PUBLISHED_SERIES, Params
 from ncn.signals import SIGNALS, Signal
@@ -75,11 +71,8 @@ def render(params: Params, inputs: Inputs) -> str:
     Raises:
         InputError: the figures are not as the stages write them.
     """
-    try:
-        with as_written("metrics/", "plots/"):
-            return _rendered(params, inputs)
-    except UndefinedError as error:
-        raise InputError(f"metrics/: {error}: run `dvc repro`, or `dvc checkout`") from error
+    with filled_from("metrics/", "plots/"):
+        return _rendered(params, inputs)
 
 
 def _rendered(params: Params, inputs: Inputs) -> str:

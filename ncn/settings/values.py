@@ -74,6 +74,7 @@ Address = Annotated[StrictStr, AfterValidator(_address)]
 Digest = Annotated[StrictStr, Field(pattern="^[0-9a-f]{64}$")]
 
 
+LONGEST_MESSAGE = 600
 LONGEST_SHOWN, LONGEST_KEY = 120, 300  # letters of a value in a message, and of a part of its key
 SHOWN = Repr()
 SHOWN.maxstring = SHOWN.maxother = SHOWN.maxlong = LONGEST_SHOWN
@@ -115,6 +116,8 @@ def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
             text = f"{of}missing"
         case "value_error":
             message = problem["msg"].removeprefix("Value error, ")
+            if len(message) > LONGEST_MESSAGE:  # it quotes a value; what is allowed stands last
+                message = f"{message[:100]}...{message[100 - LONGEST_MESSAGE :]}"
             text = f"{of}{message}"
         case _:
             wanted = re.sub(" (after validation|or instance of).*", "", problem["msg"])

@@ -22,7 +22,7 @@ def foreign(directory: Path) -> list[Path]:
     try:
         fetched = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["files"]
         known = {MANIFEST, *(file["path"] for file in fetched)}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         known = {MANIFEST}
     others = [
         file for file in _files(directory) if file.relative_to(directory).as_posix() not in known
