@@ -86,15 +86,16 @@ class Recorded:
         """
         cache = self._cache
         suits = (salience, _shapes(cache.tonic), _shapes(conditions))
-        if self._play is None or suits != self._suits:
+        if suits != self._suits:
+            self._play, self._suits = None, suits
             self._tonic, self._told = _copied(cache.tonic), _copied(conditions)
         else:
             _fill(self._tonic, cache.tonic)
             _fill(self._told, conditions)
         self._tokens.copy_(tokens)
         self._place.fill_(cache.length)
-        if self._play is None or suits != self._suits:
-            self._play, self._suits = self._recorded(salience), suits
+        if self._play is None:
+            self._play = self._recorded(salience)
         logits = self._play()
         cache.tonic = replace(self._tonic)
         for layer in cache.layers:
@@ -115,7 +116,9 @@ class Recorded:
 
         if self._place.device.type == "cpu":
             return step
-        with torch.cuda.stream(torch.cuda.Stream()):
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())  # which fills what the passes read
+        with torch.cuda.stream(aside):
             for _ in range(WARM_UPS):  # they write the same keys, and leave nothing else
                 computed()
         torch.cuda.synchronize()
